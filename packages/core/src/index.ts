@@ -1,6 +1,12 @@
 export { base64ToBytes, bytesToBase64, concatBytes, sha256Hex } from './bytes.js';
 export { type Clock, createManualClock, type ManualClock, systemClock } from './clock.js';
-export { type ErrorCode, IsthmusError, type IsthmusErrorOptions, isIsthmusError, toIsthmusError } from './errors.js';
+export {
+  type ErrorCode,
+  IsthmusError,
+  type IsthmusErrorOptions,
+  isIsthmusError,
+  toIsthmusError,
+} from './errors.js';
 export {
   type CodecEntry,
   type CodecLevel,
@@ -18,6 +24,7 @@ export {
   type SegmentProfile,
   type Task,
 } from './manifest.js';
+export type { RunResult, Runtime, RuntimeSession } from './runtime.js';
 export { composeSpan, describeSpan, type Span } from './span.js';
 export {
   createTensor,

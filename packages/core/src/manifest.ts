@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { IsthmusError } from './errors.js';
-import { tensorBytes, type TensorType, tensorTypes } from './tensor.js';
+import { type TensorType, tensorBytes, tensorTypes } from './tensor.js';
 
 /** A file of the bundle: its path relative to manifest.json, its size and its hash. */
 export interface FileRef {
@@ -165,7 +165,15 @@ const labels = z.array(z.string().max(200)).max(100_000);
 const cutTensor: z.ZodType<CutTensor> = z.object({
   name: z.string().min(1).max(1000),
   type: z.enum(tensorTypes),
-  shape: z.array(z.number().int().nonnegative().max(2 ** 31)).max(manifestLimits.rank),
+  shape: z
+    .array(
+      z
+        .number()
+        .int()
+        .nonnegative()
+        .max(2 ** 31),
+    )
+    .max(manifestLimits.rank),
   batched: z.boolean(),
   asInput: base64,
   asOutput: base64,
@@ -267,7 +275,9 @@ export function parseManifest(text: string): Manifest {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new IsthmusError('bundle/invalid', 'The manifest is not JSON. Was the bundle written whole?', { cause });
+    throw new IsthmusError('bundle/invalid', 'The manifest is not JSON. Was the bundle written whole?', {
+      cause,
+    });
   }
   const parsed = manifestSchema.safeParse(json);
   if (!parsed.success) {
@@ -323,7 +333,8 @@ function checkConsistency(manifest: Manifest): void {
   });
   for (const codec of manifest.codecs) {
     for (const { from, to } of codec.paths) {
-      if (to < from || to >= manifest.cuts.length) problems.push(`codec ${codec.id} has no path ${from}→${to}`);
+      if (to < from || to >= manifest.cuts.length)
+        problems.push(`codec ${codec.id} has no path ${from}→${to}`);
     }
   }
   if (new Set(manifest.codecs.map((codec) => codec.id)).size !== manifest.codecs.length) {

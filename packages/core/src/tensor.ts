@@ -76,7 +76,10 @@ export function createTensor<T extends TensorType>(
   data: TensorDataByType[T],
 ): Tensor<T> {
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw new IsthmusError('tensor/shape-mismatch', `A shape needs whole, non-negative sizes, not [${shape}].`);
+    throw new IsthmusError(
+      'tensor/shape-mismatch',
+      `A shape needs whole, non-negative sizes, not [${shape}].`,
+    );
   }
   if (!(data instanceof arrayTypes[type])) {
     throw new IsthmusError(
