@@ -1,5 +1,15 @@
 export { base64ToBytes, bytesToBase64, concatBytes, sha256Hex } from './bytes.js';
 export { type Clock, createManualClock, type ManualClock, systemClock } from './clock.js';
+export { builtinCodecs } from './codecs/builtin.js';
+export {
+  type CodecContext,
+  type CodecKind,
+  type CodecPath,
+  type Decoder,
+  type Encoder,
+  findCodecKind,
+  getLevel,
+} from './codecs/codec.js';
 export {
   type ErrorCode,
   IsthmusError,
@@ -39,3 +49,49 @@ export {
   tensorToBytes,
   tensorTypes,
 } from './tensor.js';
+export {
+  type AssembledPacket,
+  type AssemblerEvent,
+  type AssemblerOptions,
+  PacketAssembler,
+} from './wire/assembler.js';
+export { type Chunk, ChunkScheduler, decodeChunk } from './wire/chunk.js';
+export {
+  type ChunkKind,
+  chunkHeaderBytes,
+  closeCodeFor,
+  defaultMaxResultBytes,
+  maxChunkBytes,
+  maxControlBytes,
+  messageKind,
+  protocolVersions,
+  requestHeaderBytes,
+  resultHeaderBytes,
+} from './wire/constants.js';
+export { crc32 } from './wire/crc32.js';
+export {
+  type AcceptMessage,
+  type ArrivedMessage,
+  type CancelMessage,
+  type ConnectionLimits,
+  type ControlMessage,
+  decodeControl,
+  type ErrorMessage,
+  encodeControl,
+  type GoodbyeMessage,
+  type HelloMessage,
+  negotiateVersion,
+  type PingMessage,
+  type PongMessage,
+  type ReceiptMessage,
+} from './wire/messages.js';
+export {
+  checkCrc,
+  decodeRequestHeader,
+  decodeResultHeader,
+  decodeResultPacket,
+  encodeRequestPacket,
+  encodeResultPacket,
+  type RequestHeader,
+  type ResultHeader,
+} from './wire/packet.js';

@@ -1,0 +1,209 @@
+import { Packr, Unpackr } from 'msgpackr';
+import { z } from 'zod';
+import { IsthmusError } from '../errors.js';
+import { maxControlBytes, messageKind } from './constants.js';
+import { checkMsgpack } from './msgpack-guard.js';
+
+/** Device → receiver, the first message: who speaks, and what for. */
+export interface HelloMessage {
+  type: 'hello';
+  /** Protocol versions the device speaks. */
+  protocol: number[];
+  model: string;
+  /** Codec kinds the device knows. */
+  codecs: string[];
+  token: string | null;
+  /** Session to take up again after a lost link, as the last accept named it. */
+  resume: string | null;
+  /** SHA-256 of the manifest the device holds, null if none yet. */
+  bundle: string | null;
+  /** Table hashes of the codecs the device holds, by codec id. */
+  tables: Record<string, string>;
+  /** For logs. */
+  client: string;
+}
+
+/** What a receiver allows one connection. */
+export interface ConnectionLimits {
+  packetBytes: number;
+  inFlight: number;
+  /** 0 for no limit. */
+  bytesPerSecond: number;
+}
+
+/** Receiver → device: the hello is good. */
+export interface AcceptMessage {
+  type: 'accept';
+  protocol: number;
+  session: string;
+  /** Whether `resume` named a session the receiver still knows. */
+  resumed: boolean;
+  model: string;
+  bundle: string;
+  tables: Record<string, string>;
+  /** Ids of the codecs that both ends can use. */
+  codecs: string[];
+  limits: ConnectionLimits;
+}
+
+/** Receiver → device: a request packet has come in whole. Times are on the receiver's clock. */
+export interface ArrivedMessage {
+  type: 'arrived';
+  id: number;
+  numBytes: number;
+  firstMs: number;
+  lastMs: number;
+}
+
+/** Receiver → device, just before the result or error: where the time went. */
+export interface ReceiptMessage {
+  type: 'receipt';
+  id: number;
+  numBytes: number;
+  firstMs: number;
+  lastMs: number;
+  /** Milliseconds between arrival and decoding. */
+  queueMs: number;
+  decodeMs: number;
+  runMs: number;
+}
+
+/** Either direction: a request (`id`) or the whole connection (`id` null) has failed. */
+export interface ErrorMessage {
+  type: 'error';
+  id: number | null;
+  code: string;
+  message: string;
+  retryable: boolean;
+  /** When to try again, if the receiver has an idea. */
+  retryAfterMs: number | null;
+}
+
+/** Device → receiver: the answer is not wanted any more. */
+export interface CancelMessage {
+  type: 'cancel';
+  id: number;
+}
+
+export interface PingMessage {
+  type: 'ping';
+  id: number;
+}
+
+export interface PongMessage {
+  type: 'pong';
+  id: number;
+  /** The sender's clock. */
+  atMs: number;
+}
+
+/** Either direction: no new requests; the connection closes when those under way are answered. */
+export interface GoodbyeMessage {
+  type: 'goodbye';
+  code: string;
+  message: string;
+}
+
+export type ControlMessage =
+  | HelloMessage
+  | AcceptMessage
+  | ArrivedMessage
+  | ReceiptMessage
+  | ErrorMessage
+  | CancelMessage
+  | PingMessage
+  | PongMessage
+  | GoodbyeMessage;
+
+const id = z.number().int().min(0).max(0xffffffff);
+const shortText = z.string().max(200);
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const hashes = z.record(shortText, hash);
+const timeMs = z.number().min(0);
+const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const arrival = { id, numBytes: size, firstMs: timeMs, lastMs: timeMs };
+
+const controlSchema: z.ZodType<ControlMessage> = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('hello'),
+    protocol: z.array(z.number().int()).min(1).max(16),
+    model: shortText,
+    codecs: z.array(shortText).max(64),
+    token: z.string().max(8192).nullable(),
+    resume: shortText.nullable(),
+    bundle: hash.nullable(),
+    tables: hashes,
+    client: shortText,
+  }),
+  z.object({
+    type: z.literal('accept'),
+    protocol: z.number().int(),
+    session: shortText,
+    resumed: z.boolean(),
+    model: shortText,
+    bundle: hash,
+    tables: hashes,
+    codecs: z.array(shortText).max(256),
+    limits: z.object({ packetBytes: size, inFlight: size, bytesPerSecond: size }),
+  }),
+  z.object({ type: z.literal('arrived'), ...arrival }),
+  z.object({ type: z.literal('receipt'), ...arrival, queueMs: timeMs, decodeMs: timeMs, runMs: timeMs }),
+  z.object({
+    type: z.literal('error'),
+    id: id.nullable(),
+    code: shortText,
+    message: z.string().max(4000),
+    retryable: z.boolean(),
+    retryAfterMs: timeMs.nullable(),
+  }),
+  z.object({ type: z.literal('cancel'), id }),
+  z.object({ type: z.literal('ping'), id }),
+  z.object({ type: z.literal('pong'), id, atMs: timeMs }),
+  z.object({ type: z.literal('goodbye'), code: shortText, message: z.string().max(4000) }),
+]);
+
+/** A control message as bytes: the kind, then MessagePack. */
+export function encodeControl(message: ControlMessage): Uint8Array {
+  const body = new Packr({ useRecords: false, variableMapSize: true }).pack(message);
+  const bytes = new Uint8Array(1 + body.byteLength);
+  bytes[0] = messageKind.control;
+  bytes.set(body, 1);
+  return bytes;
+}
+
+/** @throws IsthmusError `wire/malformed` */
+export function decodeControl(bytes: Uint8Array): ControlMessage {
+  if (bytes[0] !== messageKind.control || bytes.byteLength > maxControlBytes) {
+    throw new IsthmusError(
+      'wire/malformed',
+      `A message of kind ${bytes[0]} and ${bytes.byteLength} bytes cannot be.`,
+    );
+  }
+  const body = bytes.subarray(1);
+  checkMsgpack(body);
+  let value: unknown;
+  try {
+    value = new Unpackr({ useRecords: false }).unpack(body);
+  } catch (cause) {
+    throw new IsthmusError('wire/malformed', 'Malformed control message.', { cause });
+  }
+  const parsed = controlSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new IsthmusError('wire/malformed', `Malformed control message: ${z.prettifyError(parsed.error)}`, {
+      cause: parsed.error,
+    });
+  }
+  return parsed.data;
+}
+
+/** The protocol version both ends speak, the newest. @throws IsthmusError `wire/version-mismatch` */
+export function negotiateVersion(theirs: readonly number[], ours: readonly number[]): number {
+  const version = ours.find((candidate) => theirs.includes(candidate));
+  if (version === undefined) {
+    throw new IsthmusError(
+      'wire/version-mismatch',
+      `No common protocol version: the other end speaks ${theirs.join(', ')}, this one ${ours.join(', ')}. Update the older one.`,
+    );
+  }
+  return version;
+}
