@@ -1,0 +1,1 @@
+export type { RunResult, Runtime, RuntimeSession } from '@isthmus/core';
