@@ -3,6 +3,23 @@ import { IsthmusError } from '../errors.js';
 const maxDepth = 8;
 const maxItems = 10_000;
 
+// Bytes after the type byte of nil, false, true, and of every number.
+const scalarBytes: Readonly<Record<number, number>> = {
+  192: 0,
+  194: 0,
+  195: 0,
+  202: 4,
+  203: 8,
+  204: 1,
+  205: 2,
+  206: 4,
+  207: 8,
+  208: 1,
+  209: 2,
+  210: 4,
+  211: 8,
+};
+
 /**
  * Walks a MessagePack value without building it, so that a message of five bytes that announces a list of four
  * thousand million items is refused before anything is allocated. Extension types are refused: no control
@@ -33,49 +50,20 @@ export function checkMsgpack(bytes: Uint8Array): void {
   const walk = (depth: number): void => {
     if (++items > maxItems) throw refused('it holds too many values');
     const type = view.getUint8(take(1));
+    const fixedBytes = scalarBytes[type];
     if (type <= 0x7f || type >= 0xe0) return;
-    if (type <= 0x8f) return walkMany(2 * (type & 15), depth + 1);
-    if (type <= 0x9f) return walkMany(type & 15, depth + 1);
-    if (type <= 0xbf) return void take(type & 31);
-    switch (type) {
-      case 0xc0:
-      case 0xc2:
-      case 0xc3:
-        return;
-      case 0xc4:
-      case 0xd9:
-        return void take(length(1));
-      case 0xc5:
-      case 0xda:
-        return void take(length(2));
-      case 0xc6:
-      case 0xdb:
-        return void take(length(4));
-      case 0xcc:
-      case 0xd0:
-        return void take(1);
-      case 0xcd:
-      case 0xd1:
-        return void take(2);
-      case 0xca:
-      case 0xce:
-      case 0xd2:
-        return void take(4);
-      case 0xcb:
-      case 0xcf:
-      case 0xd3:
-        return void take(8);
-      case 0xdc:
-        return walkMany(length(2), depth + 1);
-      case 0xdd:
-        return walkMany(length(4), depth + 1);
-      case 0xde:
-        return walkMany(2 * length(2), depth + 1);
-      case 0xdf:
-        return walkMany(2 * length(4), depth + 1);
-      default:
-        throw refused('it uses an extension type');
-    }
+    if (type <= 0x8f) walkMany(2 * (type & 15), depth + 1);
+    else if (type <= 0x9f) walkMany(type & 15, depth + 1);
+    else if (type <= 0xbf) take(type & 31);
+    else if (fixedBytes !== undefined) take(fixedBytes);
+    else if (type === 0xc4 || type === 0xd9) take(length(1));
+    else if (type === 0xc5 || type === 0xda) take(length(2));
+    else if (type === 0xc6 || type === 0xdb) take(length(4));
+    else if (type === 0xdc) walkMany(length(2), depth + 1);
+    else if (type === 0xdd) walkMany(length(4), depth + 1);
+    else if (type === 0xde) walkMany(2 * length(2), depth + 1);
+    else if (type === 0xdf) walkMany(2 * length(4), depth + 1);
+    else throw refused('it uses an extension type');
   };
 
   walk(0);
