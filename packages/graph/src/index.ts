@@ -7,6 +7,7 @@ export {
   type NodeOptions,
   valueInfo,
 } from './build.js';
+export { importTflite } from './import/tflite.js';
 export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './onnx_pb.js';
 export { graphTensors, modelOpset, oldestOpset, type ReadOptions, readModel } from './read.js';
 export {
