@@ -1,0 +1,10 @@
+export { choosePlan, type PlanRequest, type PricedPlan, pricePlans } from './choose.js';
+export { createLinkEstimator, type LinkEstimate, type LinkEstimator, type PacketArrival } from './link.js';
+export {
+  type ChosenPlan,
+  checkPlan,
+  deviceBytes,
+  type LocalPlan,
+  type Plan,
+  type SplitPlan,
+} from './plan.js';
