@@ -39,6 +39,8 @@ export function startEngineThread(sessionOptions: Record<string, unknown>): Engi
   const worker = new Worker(new URL('./worker.js', import.meta.url), {
     name: 'isthmus-runtime',
     workerData: settings,
+    // Flags meant for the program's own entry point, as --input-type, would keep the worker from starting.
+    execArgv: [],
   });
   worker.unref();
   let nextCall = 1;
