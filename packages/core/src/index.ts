@@ -17,6 +17,14 @@ export {
   isIsthmusError,
   toIsthmusError,
 } from './errors.js';
+export { describeGeometry, type FrameGeometry } from './geometry.js';
+export {
+  type Detection,
+  type Interpretation,
+  type InterpretOptions,
+  interpret,
+  type ScoredClass,
+} from './interpret.js';
 export {
   type CodecEntry,
   type CodecLevel,
@@ -34,6 +42,13 @@ export {
   type SegmentProfile,
   type Task,
 } from './manifest.js';
+export {
+  createPreprocessor,
+  type Preprocessor,
+  paddingValue,
+  preprocessImage,
+  type RawImage,
+} from './preprocess.js';
 export type { RunResult, Runtime, RuntimeSession } from './runtime.js';
 export { composeSpan, describeSpan, type Span } from './span.js';
 export {
