@@ -14,7 +14,8 @@ export interface RuntimeSession {
    * Runs the model once. The data of `feeds` is neither changed nor detached.
    *
    * @param fetches Names of the wanted outputs. @default all
-   * @throws IsthmusError `runtime/run-failed`, `runtime/crashed`
+   * @throws IsthmusError `runtime/run-failed`; `runtime/crashed` if the worker died, after which the model must be
+   * loaded again; `runtime/unavailable` if the runtime was closed.
    */
   run(feeds: NamedTensors, fetches?: readonly string[]): Promise<RunResult>;
   /** Frees the session's memory; idempotent. */
