@@ -7,9 +7,17 @@ export {
   type NodeOptions,
   valueInfo,
 } from './build.js';
+export { type Bundle, bundleSpan, spanBodies } from './bundle.js';
+export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
+export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';
+export { firstFrame, seededFrame } from './frames.js';
 export { importTflite } from './import/tflite.js';
+export { normalizeModel } from './normalize.js';
 export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './onnx_pb.js';
 export { graphTensors, modelOpset, oldestOpset, type ReadOptions, readModel } from './read.js';
+export { type ChooseOptions, chooseCuts } from './segments.js';
+export { inferShapes, resolveInputShapes, type TensorInfo, type TensorInfos } from './shapes.js';
+export { type SplitOptions, type SplitProgress, splitModel } from './split.js';
 export {
   float32Tensor,
   fromOnnxType,
@@ -20,4 +28,5 @@ export {
   tensorShape,
   toOnnxType,
 } from './tensors.js';
+export { type CutReport, type VerifyOptions, verifyBundle } from './verify.js';
 export { writeModel } from './write.js';
