@@ -33,11 +33,6 @@ describe('splitModel', () => {
   ])('%s', async (_, model) => {
     const { manifest } = await splitAndVerify(model);
     expect(manifest.dynamicBatch).toBe(true);
-    for (const c of manifest.cuts)
-        c.index,
-        c.numBytes,
-        c.tensors.map((t) => `${t.name}[${t.shape}]${t.batched}`).join(' '),
-        JSON.stringify(manifest.segments[c.index]?.profile),
-      );
+    expect(manifest.segments.length).toBeGreaterThanOrEqual(4);
   });
 });
