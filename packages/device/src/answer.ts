@@ -1,0 +1,148 @@
+import {
+  type Clock,
+  decodeResultPacket,
+  encodeRequestPacket,
+  IsthmusError,
+  isIsthmusError,
+  type Manifest,
+  maxChunkBytes,
+  type NamedTensors,
+} from '@isthmus/core';
+import type { SplitPlan } from '@isthmus/planner';
+import type { Bundle } from './bundle.js';
+import type { Lifetime } from './lifetime.js';
+import { bytesOnWire } from './link.js';
+import type { Pace } from './pace.js';
+import type { Answer } from './requests.js';
+import type { Timing, Traffic } from './result.js';
+import type { Uplink } from './uplink.js';
+
+/** The model's outputs for one frame, and what they took from cut 0 on. */
+export interface Answered {
+  tensors: NamedTensors;
+  timing: Omit<Timing, 'preprocessMs' | 'totalMs'>;
+  bytes: Traffic;
+}
+
+export interface AnswerContext {
+  bundle: Bundle;
+  clock: Clock;
+  lifetime: Lifetime;
+  devicePace: Pace;
+}
+
+const nothing: Answered['timing'] = {
+  deviceMs: 0,
+  encodeMs: 0,
+  linkMs: 0,
+  queueMs: 0,
+  decodeMs: 0,
+  cloudMs: 0,
+};
+
+/** Runs every segment here. */
+export async function answerLocally(context: AnswerContext, frame: NamedTensors): Promise<Answered> {
+  const { tensors, durationMs } = await runSpan(context, context.bundle.manifest.cuts.length - 1, frame);
+  return { tensors, timing: { ...nothing, deviceMs: durationMs }, bytes: { up: 0, down: 0, payload: 0 } };
+}
+
+export interface SplitContext extends AnswerContext {
+  uplink: Uplink;
+  cloudPace: Pace;
+  /** When an answer is of no use any more, on the clock. */
+  deadlineAtMs: number | undefined;
+  /** Throws if the bundle is not the receiver's any more. */
+  checkBundle: () => void;
+}
+
+/** Runs the first segments here, the others at the receiver. */
+export async function answerSplit(
+  context: SplitContext,
+  frame: NamedTensors,
+  plan: SplitPlan,
+): Promise<Answered> {
+  const { bundle, clock, lifetime, uplink } = context;
+  const { manifest } = bundle;
+  if (!uplink.accept.codecs.includes(plan.codec)) {
+    throw new IsthmusError(
+      'codec/unknown',
+      `The receiver and this device do not both know codec ${plan.codec}, only ${uplink.accept.codecs.join(', ')}.`,
+    );
+  }
+  const span = await runSpan(context, plan.from, frame);
+  const encodeStartMs = clock.now();
+  const encoder = await lifetime.race(bundle.encoder(plan.codec));
+  const payload = await lifetime.race(encoder.encode(span.tensors, plan));
+  const sendMs = clock.now();
+  const packet = encodeRequestPacket(
+    {
+      from: plan.from,
+      to: plan.to,
+      level: plan.level,
+      codec: manifest.codecs.findIndex(({ id }) => id === plan.codec),
+      deadlineMs: context.deadlineAtMs === undefined ? 0 : Math.max(1, context.deadlineAtMs - sendMs),
+    },
+    payload,
+  );
+  const { packetBytes } = uplink.accept.limits;
+  if (packet.byteLength > packetBytes) {
+    throw new IsthmusError(
+      'wire/too-large',
+      `This plan makes ${packet.byteLength} bytes of the frame; the receiver takes ${packetBytes}. Choose a later cut or another codec.`,
+      { details: { numBytes: packet.byteLength, packetBytes } },
+    );
+  }
+  context.checkBundle();
+  const { answer, tensors } = await exchange(context, packet, manifest);
+  const { receipt } = answer;
+  const [queueMs, decodeMs, cloudMs] = [receipt?.queueMs ?? 0, receipt?.decodeMs ?? 0, receipt?.runMs ?? 0];
+  if (receipt !== undefined)
+    context.cloudPace.add(cloudMs, profiledMs(manifest, plan.to, manifest.cuts.length - 1));
+  return {
+    tensors,
+    timing: {
+      deviceMs: span.durationMs,
+      encodeMs: sendMs - encodeStartMs,
+      // The two clocks measure durations only; rounding may still leave less than nothing.
+      linkMs: Math.max(0, answer.receivedMs - sendMs - queueMs - decodeMs - cloudMs),
+      queueMs,
+      decodeMs,
+      cloudMs,
+    },
+    bytes: {
+      up: bytesOnWire(packet.byteLength, maxChunkBytes),
+      down: bytesOnWire(answer.packet.byteLength, maxChunkBytes),
+      payload: payload.byteLength,
+    },
+  };
+}
+
+// A result that was damaged on its way is asked for once more.
+async function exchange(
+  { uplink, lifetime }: SplitContext,
+  packet: Uint8Array,
+  manifest: Manifest,
+): Promise<{ answer: Answer; tensors: NamedTensors }> {
+  for (let attempt = 1; ; attempt++) {
+    const answer = await uplink.submit(packet, lifetime.signal);
+    try {
+      return { answer, tensors: decodeResultPacket(answer.packet, manifest) };
+    } catch (error) {
+      if (attempt > 1 || !isIsthmusError(error, 'wire/crc-mismatch')) throw error;
+    }
+  }
+}
+
+async function runSpan(
+  { bundle, lifetime, devicePace }: AnswerContext,
+  to: number,
+  frame: NamedTensors,
+): Promise<{ tensors: NamedTensors; durationMs: number }> {
+  const result = await lifetime.race(bundle.spans.run(to, frame));
+  if (to > 0) devicePace.add(result.durationMs, profiledMs(bundle.manifest, 0, to));
+  return result;
+}
+
+function profiledMs({ segments }: Manifest, from: number, to: number): number {
+  return segments.slice(from, to).reduce((sum, { profile }) => sum + profile.durationMs, 0);
+}

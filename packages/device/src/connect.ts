@@ -1,0 +1,343 @@
+import {
+  type AcceptMessage,
+  IsthmusError,
+  interpret,
+  isIsthmusError,
+  type Manifest,
+  requestHeaderBytes,
+  toIsthmusError,
+} from '@isthmus/core';
+import { type ChosenPlan, checkPlan, choosePlan, deviceBytes, type Plan } from '@isthmus/planner';
+import { type Answered, answerLocally, answerSplit } from './answer.js';
+import { type Bundle, createBundle, fetchManifest } from './bundle.js';
+import type { LinkStateEvent } from './connection.js';
+import { createEmitter } from './events.js';
+import { type PreparedFrame, type ReadFrame, readFrame } from './frame.js';
+import { createHttpGet, receiverUrls } from './http.js';
+import { createLifetime, type Lifetime } from './lifetime.js';
+import { type ConnectOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { createPace } from './pace.js';
+import type { Platform } from './platform.js';
+import type { FrameResult } from './result.js';
+import { createSegmentStore } from './segments.js';
+import type { RunOptions, Session, SessionEvents } from './session.js';
+import { createUplink, linkLost } from './uplink.js';
+
+const version = '0.1.0';
+// How often one frame is answered anew because the receiver came back with another bundle meanwhile.
+const maxBundleChanges = 3;
+
+/**
+ * Connects a device to a receiver; each platform's entry point binds its own `platform`.
+ *
+ * @throws IsthmusError `usage/invalid`, `link/connect-failed`, `auth/denied`, `bundle/no-such-model`,
+ * `bundle/invalid`, `wire/version-mismatch`, `bundle/no-such-cut` and the like for a plan that cannot be,
+ * `request/cancelled`
+ */
+export async function connectOn<Frame>(
+  platform: Platform,
+  url: string,
+  connectOptions: ConnectOptions,
+): Promise<Session<Frame>> {
+  const { socketUrl, baseUrl } = receiverUrls(url);
+  const options = resolveOptions(connectOptions, platform);
+  const { session, start } = createSession<Frame>(platform, socketUrl, baseUrl, options);
+  const onAbort = (): void =>
+    void session.close(
+      new IsthmusError('request/cancelled', 'Connecting was cancelled.', { cause: options.signal?.reason }),
+    );
+  options.signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    if (options.signal?.aborted) onAbort();
+    await start();
+    return session;
+  } catch (error) {
+    await session.close(toIsthmusError(error, 'link/connect-failed', `Cannot connect to ${url}`));
+    throw session.ended ?? error;
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+interface OwnSession<Frame> extends Session<Frame> {
+  readonly ended: IsthmusError | undefined;
+  close(error?: IsthmusError): Promise<void>;
+}
+
+function createSession<Frame>(
+  platform: Platform,
+  socketUrl: string,
+  baseUrl: string,
+  options: ResolvedOptions,
+): { session: OwnSession<Frame>; start: () => Promise<void> } {
+  const { clock } = options;
+  const events = createEmitter<SessionEvents>();
+  const life = new AbortController();
+  const get = createHttpGet({ baseUrl, token: options.token, fetch: options.fetch });
+  const bundlePath = `models/${encodeURIComponent(options.model)}/`;
+  const readFile = createSegmentStore({
+    get,
+    bundlePath,
+    cache: options.cache,
+    signal: life.signal,
+    onEvent: (event) => events.emit('segment', event),
+  });
+  const devicePace = createPace();
+  const cloudPace = createPace();
+  let bundle: Bundle | undefined;
+  let lastPlan: ChosenPlan | undefined;
+  let closed: Promise<void> | undefined;
+
+  const current = (): Bundle => {
+    if (bundle === undefined) throw new IsthmusError('internal', 'There is no bundle yet.');
+    return bundle;
+  };
+  const mayRunLocally = (manifest: Manifest): boolean =>
+    options.mayRunLocally ?? deviceBytes(manifest, manifest.cuts.length - 1) <= options.maxDeviceBytes;
+
+  const loadBundle = async (): Promise<void> => {
+    const fetched = await fetchManifest(get, bundlePath, life.signal);
+    if (fetched.sha256 === bundle?.sha256) return;
+    const old = bundle;
+    bundle = createBundle({ ...options, ...fetched, readFile });
+    // Packets of the old bundle mean nothing to the receiver; their frames are run again.
+    uplink.failPending(linkLost('The receiver came back with another bundle.'));
+    await old?.spans.release();
+  };
+
+  const uplink = createUplink({
+    url: socketUrl,
+    options,
+    client: `isthmus-device/${version} (${platform.name})`,
+    signal: life.signal,
+    held: () => ({ bundle: bundle?.sha256 ?? null, tables: tablesOf(bundle?.manifest) }),
+    async onAccept(accept: AcceptMessage) {
+      if (accept.bundle !== bundle?.sha256) await loadBundle();
+      if (accept.bundle === bundle?.sha256) return;
+      throw new IsthmusError(
+        'bundle/invalid',
+        'The receiver serves another manifest than it names. Is a cache between that is out of date?',
+        { retryable: true },
+      );
+    },
+    onState(event) {
+      events.emit('link', event);
+      if (event.state === 'gone') void answerAlone();
+      if (event.state === 'closed' && closed === undefined && bundle !== undefined) onLinkClosed(event);
+    },
+    onReceipt: (receipt) => events.emit('receipt', receipt),
+  });
+
+  // The link does not come back at once. If the whole model can be had here, nothing needs to wait for it.
+  const answerAlone = async (): Promise<void> => {
+    const { manifest, spans } = current();
+    if (uplink.unreachable !== undefined || !mayRunLocally(manifest)) return;
+    try {
+      await spans.load(manifest.cuts.length - 1);
+    } catch {
+      // Not all segments are here, or they do not load; then requests wait for the link.
+      return;
+    }
+    if (uplink.state === 'gone') uplink.setUnreachable(linkLost('The link was lost.'));
+  };
+
+  // A refusal that stays ends the session; a link that was given up leaves a device that may answer alone.
+  const onLinkClosed = (event: LinkStateEvent): void => {
+    if (uplink.unreachable?.code !== 'link/lost') void close(event.error);
+  };
+
+  const choose = (manifest: Manifest, wanted: Plan | 'auto', deadlineMs: number | undefined): ChosenPlan => {
+    const local = mayRunLocally(manifest);
+    if (wanted !== 'auto') {
+      checkPlan(manifest, wanted);
+      if (wanted.kind === 'split' || local) return { ...wanted, reason: 'as asked' };
+      throw new IsthmusError(
+        'request/invalid-plan',
+        'The device may not run the whole model: mayRunLocally is false, or maxDeviceBytes too small.',
+      );
+    }
+    const deadlines = [deadlineMs, options.target.deadlineMs].filter((value) => value !== undefined);
+    return choosePlan({
+      manifest,
+      estimate: uplink.estimate,
+      deviceSlowdown: devicePace.slowdown,
+      cloudSlowdown: cloudPace.slowdown,
+      codecs: uplink.accept.codecs,
+      maxDeviceBytes: options.maxDeviceBytes,
+      maxPacketBytes: uplink.accept.limits.packetBytes,
+      mayRunLocally: local,
+      ...(deadlines.length > 0 ? { deadlineMs: Math.min(...deadlines) } : {}),
+    });
+  };
+
+  const announce = (plan: ChosenPlan): void => {
+    if (lastPlan !== undefined && samePlan(plan, lastPlan)) return;
+    lastPlan = plan;
+    events.emit('plan', plan);
+  };
+
+  interface FrameContext {
+    bundle: Bundle;
+    lifetime: Lifetime;
+    deadlineAtMs: number | undefined;
+  }
+
+  const answer = async (
+    frame: PreparedFrame,
+    plan: ChosenPlan,
+    context: FrameContext,
+  ): Promise<{ answered: Answered; plan: ChosenPlan }> => {
+    const shared = { ...context, clock, devicePace };
+    const locally = async (localPlan: ChosenPlan): Promise<{ answered: Answered; plan: ChosenPlan }> => {
+      announce(localPlan);
+      return { answered: await answerLocally(shared, frame.tensors), plan: localPlan };
+    };
+    if (plan.kind === 'local') return locally(plan);
+    try {
+      if (uplink.unreachable !== undefined) throw uplink.unreachable;
+      announce(plan);
+      const answered = await answerSplit(
+        {
+          ...shared,
+          uplink,
+          cloudPace,
+          checkBundle: () => {
+            if (bundle !== context.bundle) throw linkLost('The receiver came back with another bundle.');
+          },
+        },
+        frame.tensors,
+        plan,
+      );
+      return { answered, plan };
+    } catch (error) {
+      const isLost = isIsthmusError(error, 'link/lost') && bundle === context.bundle;
+      if (!isLost || !mayRunLocally(context.bundle.manifest)) throw error;
+      try {
+        return await locally({ kind: 'local', reason: 'link lost' });
+      } catch (localError) {
+        // Segments that cannot be had are the lost link's fault.
+        throw isIsthmusError(localError, 'link/connect-failed') ? error : localError;
+      }
+    }
+  };
+
+  const runOnce = async (
+    frame: ReadFrame,
+    runOptions: RunOptions,
+    context: FrameContext,
+    startMs: number,
+  ): Promise<FrameResult> => {
+    const { manifest, prepareFrame } = context.bundle;
+    const prepareMs = clock.now();
+    const prepared = prepareFrame(frame);
+    const preprocessMs = clock.now() - prepareMs;
+    const wanted = choose(manifest, runOptions.plan ?? options.plan, runOptions.deadlineMs);
+    const { answered, plan } = await answer(prepared, wanted, context);
+    const { tensors, bytes, timing } = answered;
+    const { geometry } = prepared;
+    return {
+      output: interpret(manifest.task, tensors, geometry === undefined ? {} : { geometry }),
+      tensors,
+      plan,
+      timing: { preprocessMs, ...timing, totalMs: clock.now() - startMs },
+      bytes,
+      bitsPerPixel: bitsPerPixel(manifest, plan, bytes.payload),
+    };
+  };
+
+  const run = async (frame: Frame, runOptions: RunOptions = {}): Promise<FrameResult> => {
+    const startMs = clock.now();
+    const { deadlineMs } = runOptions;
+    const lifetime = createLifetime({ clock, signal: runOptions.signal, parent: life.signal, deadlineMs });
+    const deadlineAtMs = deadlineMs === undefined ? undefined : startMs + deadlineMs;
+    let giveBack: () => void = () => {};
+    try {
+      // Before anything waits: the picture may change under us.
+      const read = await lifetime.race(readFrame(frame, platform.readFrame));
+      const readMs = clock.now() - startMs;
+      giveBack = await uplink.takeSlot(lifetime.signal);
+      for (let change = 0; ; change++) {
+        const context = { bundle: current(), lifetime, deadlineAtMs };
+        try {
+          const result = await runOnce(read, runOptions, context, startMs);
+          result.timing.preprocessMs += readMs;
+          return result;
+        } catch (error) {
+          const isNewBundle = isIsthmusError(error, 'link/lost') && bundle !== context.bundle;
+          if (!isNewBundle || change === maxBundleChanges) throw error;
+        }
+      }
+    } finally {
+      giveBack();
+      lifetime.dispose();
+    }
+  };
+
+  const prepare = async (plan: Plan): Promise<void> => {
+    const { manifest, spans, encoder } = current();
+    choose(manifest, plan, undefined);
+    const lifetime = createLifetime({ clock, parent: life.signal });
+    try {
+      const to = plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
+      await lifetime.race(spans.load(to));
+      if (plan.kind === 'split') await lifetime.race(encoder(plan.codec));
+    } finally {
+      lifetime.dispose();
+    }
+  };
+
+  const close = (error?: IsthmusError): Promise<void> => {
+    closed ??= (async () => {
+      const reason = error ?? new IsthmusError('link/closed', 'The session was closed.');
+      uplink.close(reason);
+      life.abort(reason);
+      events.emit('close', { error });
+      await bundle?.spans.release().catch(() => {});
+      if (options.ownsRuntime) await options.runtime.close();
+    })();
+    return closed;
+  };
+
+  return {
+    session: {
+      get manifest() {
+        return current().manifest;
+      },
+      get link() {
+        return uplink.state;
+      },
+      get ended() {
+        return life.signal.aborted ? (life.signal.reason as IsthmusError) : undefined;
+      },
+      run,
+      prepare,
+      on: events.on,
+      close,
+    },
+    async start() {
+      life.signal.throwIfAborted();
+      await loadBundle();
+      if (options.plan !== 'auto') choose(current().manifest, options.plan, undefined);
+      await uplink.start();
+      life.signal.throwIfAborted();
+    },
+  };
+}
+
+function tablesOf(manifest: Manifest | undefined): Record<string, string> {
+  const withTables = (manifest?.codecs ?? []).flatMap(({ id, tablesSha256 }) =>
+    tablesSha256 === null ? [] : [[id, tablesSha256] as const],
+  );
+  return Object.fromEntries(withTables);
+}
+
+function samePlan(a: ChosenPlan, b: ChosenPlan): boolean {
+  if (a.kind === 'local' || b.kind === 'local') return a.kind === b.kind;
+  return a.from === b.from && a.codec === b.codec && a.level === b.level && a.to === b.to;
+}
+
+function bitsPerPixel({ preprocess }: Manifest, plan: ChosenPlan, payloadBytes: number): number | null {
+  if (preprocess === null) return null;
+  const numBytes = plan.kind === 'local' ? 0 : payloadBytes + requestHeaderBytes;
+  return (8 * numBytes) / (preprocess.width * preprocess.height);
+}

@@ -1,0 +1,115 @@
+import {
+  builtinCodecs,
+  type Clock,
+  type CodecKind,
+  IsthmusError,
+  type Runtime,
+  systemClock,
+} from '@isthmus/core';
+import type { Plan } from '@isthmus/planner';
+import type { SegmentCache } from './cache.js';
+import type { Platform } from './platform.js';
+import { exponentialBackoff, type ReconnectPolicy } from './reconnect.js';
+import type { OpenWebSocket } from './socket.js';
+
+/** What plans are chosen for. */
+export interface Target {
+  /** Milliseconds a frame may take: `auto` gives up quality to keep it. Not enforced; see `RunOptions.deadlineMs`. */
+  deadlineMs?: number;
+}
+
+export interface ConnectOptions {
+  /** The model's name at the receiver. */
+  model: string;
+  /** @default none */
+  token?: string;
+  /** The plan of every frame, or `auto` to choose by link, profile and target. @default 'auto' */
+  plan?: Plan | 'auto';
+  /** @default as fast as possible, without loss */
+  target?: Target;
+  /** Memory for the device's segments, estimated from their files and activations. @default 536_870_912 */
+  maxDeviceBytes?: number;
+  /**
+   * Whether the device may answer alone: when `auto` finds that best, and when the link is gone.
+   * @default if the whole model fits `maxDeviceBytes`
+   */
+  mayRunLocally?: boolean;
+  /** Runs the segments. @default onnxruntime-node in a worker thread, or onnxruntime-web; closed with the session */
+  runtime?: Runtime;
+  /** Keeps segments between sessions. @default the user's cache folder, or the page's Cache API */
+  cache?: SegmentCache;
+  /** When to try again after the link was lost. @default exponentialBackoff() */
+  reconnect?: ReconnectPolicy;
+  /** How long requests wait for a lost link before they fail with `link/lost`. @default 30_000 */
+  linkTimeoutMs?: number;
+  /** For connecting and being accepted. @default 10_000 */
+  connectTimeoutMs?: number;
+  /** @default 5_000 */
+  pingIntervalMs?: number;
+  /** Silence after which the link is taken for dead. @default 15_000 */
+  pingTimeoutMs?: number;
+  /** Larger results are refused before they are received. @default 67_108_864 */
+  maxResultBytes?: number;
+  /** Ends connecting, not the session. @default none */
+  signal?: AbortSignal;
+  /** @default builtinCodecs */
+  codecs?: readonly CodecKind[];
+  /** @default the platform's own, or the `ws` package in Node */
+  webSocket?: OpenWebSocket;
+  /** @default globalThis.fetch */
+  fetch?: typeof globalThis.fetch;
+  /** @default systemClock */
+  clock?: Clock;
+  /** In [0, 1), for the jitter of waiting times. @default Math.random */
+  random?: () => number;
+}
+
+type Optional = 'mayRunLocally' | 'signal';
+export type ResolvedOptions = Required<Omit<ConnectOptions, Optional | 'token' | 'runtime'>> &
+  Pick<ConnectOptions, Optional> & { token: string | null; runtime: Runtime; ownsRuntime: boolean };
+
+/** @throws IsthmusError `usage/invalid` */
+export function resolveOptions(options: ConnectOptions, platform: Platform): ResolvedOptions {
+  if (typeof options.model !== 'string' || options.model === '') {
+    throw new IsthmusError('usage/invalid', 'connect() needs the name of a model: { model: … }.');
+  }
+  const positive = [
+    'maxDeviceBytes',
+    'linkTimeoutMs',
+    'connectTimeoutMs',
+    'pingIntervalMs',
+    'pingTimeoutMs',
+    'maxResultBytes',
+  ] as const;
+  for (const name of positive) {
+    const value = options[name];
+    if (value !== undefined && !(value >= 0)) {
+      throw new IsthmusError('usage/invalid', `${name} must be a number of at least 0, not ${value}.`);
+    }
+  }
+  return {
+    plan: 'auto',
+    target: {},
+    maxDeviceBytes: 536_870_912,
+    reconnect: exponentialBackoff(),
+    linkTimeoutMs: 30_000,
+    connectTimeoutMs: 10_000,
+    pingIntervalMs: 5_000,
+    pingTimeoutMs: 15_000,
+    maxResultBytes: 67_108_864,
+    codecs: builtinCodecs,
+    webSocket: platform.openWebSocket,
+    // Browsers insist that fetch is called on the page.
+    fetch: (input, init) => globalThis.fetch(input, init),
+    clock: systemClock,
+    random: Math.random,
+    // An option that is there but undefined is as good as absent.
+    ...(Object.fromEntries(
+      Object.entries(options).filter(([, value]) => value !== undefined),
+    ) as unknown as ConnectOptions),
+    token: options.token ?? null,
+    cache: options.cache ?? platform.createCache(),
+    runtime: options.runtime ?? platform.createRuntime(),
+    ownsRuntime: options.runtime === undefined,
+  };
+}
