@@ -31,7 +31,7 @@ interface Open {
   firstMs: number;
 }
 
-// Refused packets whose remaining chunks are still on their way. A well-behaved peer stops soon after the error.
+// Refused packets whose remaining chunks may still be on their way.
 const maxRefused = 1024;
 
 /**
@@ -116,11 +116,10 @@ export class PacketAssembler {
   }
 
   #refuse(id: number): void {
-    if (this.#refused.size >= maxRefused) {
-      throw new IsthmusError(
-        'wire/malformed',
-        `More than ${maxRefused} refused packets are still being sent.`,
-      );
+    // A peer that heard of it stops sending, so that the last chunk never comes: the oldest make room.
+    for (const oldest of this.#refused) {
+      if (this.#refused.size < maxRefused) break;
+      this.#refused.delete(oldest);
     }
     this.#refused.add(id);
   }
