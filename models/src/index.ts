@@ -1,13 +1,14 @@
 import { IsthmusError } from '@isthmus/core';
 import { mobilenetV1 } from './mobilenet-v1.js';
 import type { ModelRecipe } from './recipe.js';
+import { resnet50 } from './resnet-50.js';
 import { tinyYoloV2 } from './tiny-yolo-v2.js';
 
 export type { ModelRecipe, PackageFiles, PackageSource } from './recipe.js';
 export { checkReference, type ReferenceFigures, referenceInput } from './reference.js';
 
 /** Every base model that `isthmus pull` knows by name. */
-export const recipes: readonly ModelRecipe[] = [mobilenetV1, tinyYoloV2];
+export const recipes: readonly ModelRecipe[] = [mobilenetV1, resnet50, tinyYoloV2];
 
 /**
  * The recipe of that name.

@@ -11,6 +11,8 @@ export { type Bundle, bundleSpan, spanBodies } from './bundle.js';
 export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
 export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';
 export { firstFrame, seededFrame } from './frames.js';
+export { importTfjsLayers, listTfjsFiles } from './import/tfjs.js';
+export type { TfjsWeightFiles } from './import/tfjs-weights.js';
 export { importTflite } from './import/tflite.js';
 export { normalizeModel } from './normalize.js';
 export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './onnx_pb.js';

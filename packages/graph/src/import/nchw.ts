@@ -177,6 +177,17 @@ export function clip(emitter: Emitter, x: Value, lowest: number, highest: number
   return unary(emitter, 'Clip', x, name, {}, [emitter.scalar(lowest), emitter.scalar(highest)]);
 }
 
+/** ReLU with a slope for negative values per channel or element of an image. */
+export function prelu(emitter: Emitter, x: Value, slope: Constant, name: string): Value {
+  if (x.shape.length !== 4 || slope.shape.length > 4) {
+    throw new IsthmusError('model/unsupported-operator', 'Slopes are only supported for images.');
+  }
+  const shape = [...Array<number>(4 - slope.shape.length).fill(1), ...slope.shape];
+  const data = permute(slope.data, shape, sourceAxes);
+  const slopeName = emitter.floats(`${name}/slope`, storedShape(shape).slice(1), data);
+  return unary(emitter, 'PRelu', x, name, {}, [slopeName]);
+}
+
 /** Over the source's last axis. */
 export function softmax(emitter: Emitter, x: Value, name: string): Value {
   return unary(emitter, 'Softmax', x, name, { axis: storedAxis(-1, x.shape.length) });

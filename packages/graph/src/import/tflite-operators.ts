@@ -7,12 +7,12 @@ import {
   type Operand,
   type Pair,
   pad,
+  prelu,
   reduce,
   reshape,
   slice,
   softmax,
   storedAxis,
-  storedShape,
   transpose,
   unary,
   type Value,
@@ -127,17 +127,7 @@ export const tfliteOperators: Readonly<Record<string, Translation | undefined>> 
       alpha: { float: site.options.float32(0) },
     }),
 
-  PRELU: (site) => {
-    const x = site.value(0);
-    const slope = site.constant(1);
-    const shape = [...Array<number>(4 - slope.shape.length).fill(1), ...slope.shape];
-    if (x.shape.length !== 4 || shape.length !== 4) {
-      throw new IsthmusError('model/unsupported-operator', 'Only slopes of images are supported.');
-    }
-    const data = permute(slope.data, shape, [0, 3, 1, 2]);
-    const name = site.emitter.floats(`${site.name()}/slope`, storedShape(shape).slice(1), data);
-    return unary(site.emitter, 'PRelu', x, site.name(), {}, [name]);
-  },
+  PRELU: (site) => prelu(site.emitter, site.value(0), site.constant(1), site.name()),
 
   SOFTMAX: (site) => {
     const beta = site.options.float32(0);

