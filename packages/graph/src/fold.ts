@@ -10,9 +10,9 @@ import { slicedShape } from './shape-rules.js';
 import { completeShapes, type TensorInfos } from './shapes.js';
 import { fromOnnxType, int64Tensor, tensorProto, tensorShape } from './tensors.js';
 
-// What is computed from shapes and is no longer than this becomes an initializer; longer things (a grid of
-// anchors, say) stay computed, by nodes that depend on no input.
-const longestFolded = 1024;
+// Shapes, axes, pads and scales are short. Longer things (a transposed weight, a grid of anchors) stay computed,
+// by nodes that depend on no input, rather than be stored a second time.
+const longestFolded = 64;
 
 /**
  * Replaces what depends on the shapes of tensors, and not on what they hold, by constants: `Shape` and `Size` of

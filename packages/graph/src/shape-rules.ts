@@ -306,11 +306,12 @@ export const shapeRules: ReadonlyMap<string, ShapeRule> = new Map([
       'Softplus Softsign Exp Log Sqrt Neg Abs Reciprocal Floor Ceil Round Sign Sin Cos Tan Asin Acos Atan Sinh ' +
       'Cosh Asinh Acosh Atanh Erf Clip Shrink Cast CastLike Identity Not IsNaN IsInf Softmax LogSoftmax Hardmax ' +
       'BatchNormalization InstanceNormalization LayerNormalization GroupNormalization RMSNormalization LRN ' +
-      'LpNormalization MeanVarianceNormalization QuantizeLinear DequantizeLinear DynamicQuantizeLinear CumSum ' +
+      'LpNormalization MeanVarianceNormalization QuantizeLinear DequantizeLinear CumSum ' +
       'Trilu EyeLike ScatterND ScatterElements Scatter ReverseSequence BitwiseNot RandomNormalLike ' +
       'RandomUniformLike Bernoulli',
   ),
   ...named(same, 'Dropout'),
+  ...named(({ shape }) => [shape(0), [], []], 'DynamicQuantizeLinear'),
   ...named(
     elementwise,
     'Add Sub Mul Div Pow Mod Min Max Mean Sum And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual Where ' +

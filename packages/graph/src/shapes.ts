@@ -20,6 +20,9 @@ export type TensorInfos = Map<string, TensorInfo>;
 // Constants longer than this are weights; no shape depends on their values.
 const longestShapeConstant = 4096;
 
+// A gigabyte of float32: beyond any frame, and a size that a damaged file can ask for.
+const largestInput = 2 ** 28;
+
 /**
  * Types and shapes of a normalized model's tensors, for one frame, as far as they follow from its graph alone.
  * Shape inference as in https://onnx.ai/onnx/repo-docs/ShapeInference.html, for the operators of
@@ -152,6 +155,9 @@ function resolveInputShape(input: ValueInfoProto, given: readonly number[] | und
         `inputShapes: { ${JSON.stringify(input.name)}: [1, 3, 224, 224] }.`,
       { details: { input: input.name } },
     );
+  }
+  if (elementCount(shape as number[]) > largestInput) {
+    throw new IsthmusError('model/unsupported', `The model's input ${input.name} [${shape}] is too large.`);
   }
   return shape as number[];
 }
