@@ -31,6 +31,9 @@ export interface AnswerContext {
   devicePace: Pace;
 }
 
+const maxDownloads = 3;
+const downloadPauseMs = 100;
+
 const nothing: Answered['timing'] = {
   deviceMs: 0,
   encodeMs: 0,
@@ -69,7 +72,7 @@ export async function answerSplit(
       `The receiver and this device do not both know codec ${plan.codec}, only ${uplink.accept.codecs.join(', ')}.`,
     );
   }
-  const span = await runSpan(context, plan.from, frame);
+  const span = await runSpanWhenUp(context, plan.from, frame);
   const encodeStartMs = clock.now();
   const encoder = await lifetime.race(bundle.encoder(plan.codec));
   const payload = await lifetime.race(encoder.encode(span.tensors, plan));
@@ -130,6 +133,25 @@ async function exchange(
     } catch (error) {
       if (attempt > 1 || !isIsthmusError(error, 'wire/crc-mismatch')) throw error;
     }
+  }
+}
+
+// Segments come from the receiver as well: while it is gone, they are waited for like an answer.
+async function runSpanWhenUp(
+  context: SplitContext,
+  to: number,
+  frame: NamedTensors,
+): Promise<{ tensors: NamedTensors; durationMs: number }> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await runSpan(context, to, frame);
+    } catch (error) {
+      if (attempt === maxDownloads || !isIsthmusError(error, 'link/connect-failed')) throw error;
+    }
+    const { clock, lifetime, uplink } = context;
+    // The socket may take a moment to notice as well.
+    await lifetime.race(new Promise<void>((resolve) => void clock.after(downloadPauseMs, resolve)));
+    await lifetime.race(uplink.whenUp());
   }
 }
 

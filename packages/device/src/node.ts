@@ -14,6 +14,7 @@ export { createMemoryCache, type SegmentCache } from './cache.js';
 export { createFolderCache } from './cache-folder.js';
 export type { LinkState, LinkStateEvent } from './connection.js';
 export type { PixelFrame, PlainFrame } from './frame.js';
+export { listModels, type ServedModel } from './models.js';
 export type { ConnectOptions, Target } from './options.js';
 export {
   type BackoffOptions,

@@ -36,6 +36,8 @@ export interface Uplink {
   /** Why requests end at once, until the link is back. */
   readonly unreachable: IsthmusError | undefined;
   start(): Promise<void>;
+  /** Resolves when the link is up, rejects with what makes it unreachable. */
+  whenUp(): Promise<void>;
   /** Waits until there may be one more request under way; resolves to what ends it. */
   takeSlot(signal: AbortSignal): Promise<() => void>;
   /** @throws IsthmusError what the receiver answered, `link/lost`, or the signal's reason */
@@ -55,9 +57,12 @@ export function createUplink({ url, options, signal, ...more }: UplinkOptions): 
   let accept: AcceptMessage | undefined;
   let unreachable: IsthmusError | undefined;
   let stopWaiting: () => void = () => {};
+  let waiters: { resolve: () => void; reject: (error: IsthmusError) => void }[] = [];
 
   const setUnreachable = (error: IsthmusError): void => {
     unreachable = error;
+    for (const waiter of waiters) waiter.reject(error);
+    waiters = [];
     requests.failAll(error);
   };
 
@@ -118,6 +123,8 @@ export function createUplink({ url, options, signal, ...more }: UplinkOptions): 
         unreachable = undefined;
         slots.limit = Math.max(1, link.accept.limits.inFlight);
         requests.attach(link);
+        for (const waiter of waiters) waiter.resolve();
+        waiters = [];
       } else if (event.state === 'lost') {
         requests.detach();
         const waitMs = options.linkTimeoutMs;
@@ -151,6 +158,11 @@ export function createUplink({ url, options, signal, ...more }: UplinkOptions): 
       return unreachable;
     },
     start: connection.start,
+    async whenUp() {
+      if (unreachable !== undefined) throw unreachable;
+      if (connection.state === 'up') return;
+      await new Promise<void>((resolve, reject) => waiters.push({ resolve, reject }));
+    },
     takeSlot: slots.take,
     submit: (packet, requestSignal) =>
       unreachable === undefined ? requests.submit(packet, requestSignal) : Promise.reject(unreachable),
