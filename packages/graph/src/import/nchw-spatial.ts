@@ -154,7 +154,7 @@ export function resize(
   if (![...target].every((length) => Number.isInteger(length) && length > 0)) {
     throw new IsthmusError('model/invalid', `An image cannot be resized to ${target.join('×')}.`);
   }
-  // Scales instead of sizes leave the batch free. ONNX takes the whole part of size × scale in float32.
+  // Scales instead of sizes leave the batch free. ONNX takes the whole part of size × scale.
   const scales = [1, 1, ...([0, 1] as const).map((axis) => exactScale(size[axis], target[axis]))];
   const scalesName = emitter.floats(`${name}/scales`, [4], Float32Array.from(scales));
   emitter.node('Resize', [x.name(), '', scalesName], [name], {
@@ -167,9 +167,11 @@ export function resize(
   return writtenValue(name, [batch, ...target, channels]);
 }
 
+/** A float32 that takes `from` to `to`, whether the product is rounded to float32 before the fraction is cut. */
 function exactScale(from: number, to: number): number {
   const scale = Math.fround(to / from);
-  if (Math.floor(Math.fround(scale * from)) === to) return scale;
+  const isExact = Math.floor(scale * from) === to && Math.floor(Math.fround(scale * from)) === to;
+  if (isExact) return scale;
   const bits = new Uint32Array(Float32Array.of(scale).buffer);
   bits[0]! += 1;
   return new Float32Array(bits.buffer)[0]!;
