@@ -103,6 +103,9 @@ export function unary(
 /** Add, Sub, Mul, Div, Max or Min with numpy's broadcasting in the source's layout. */
 export function binary(emitter: Emitter, opType: string, a: Operand, b: Operand, name: string): Value {
   const shape = broadcast(a.shape, b.shape);
+  if (shape.length > 4 && [a, b].some((operand) => operand.shape.length === 4)) {
+    throw new IsthmusError('model/unsupported-operator', 'An image meets a tensor of more than four axes.');
+  }
   if (opType === 'Mul') {
     for (const [value, other] of [
       [a, b],
@@ -245,6 +248,12 @@ export function transpose(emitter: Emitter, x: Value, order: readonly number[], 
 export function concat(emitter: Emitter, parts: readonly Operand[], sourceAxis: number, name: string): Value {
   const shape = [...(parts[0]?.shape ?? [])];
   const axis = sourceAxis < 0 ? sourceAxis + shape.length : sourceAxis;
+  const fits = (part: Operand) =>
+    part.shape.length === shape.length && part.shape.every((size, at) => at === axis || size === shape[at]);
+  if (!parts.every(fits)) {
+    const list = parts.map((part) => `[${part.shape}]`).join(', ');
+    throw new IsthmusError('model/invalid', `${list} do not join along axis ${sourceAxis}.`);
+  }
   shape[axis] = parts.reduce((sum, part) => sum + (part.shape[axis] ?? Number.NaN), 0);
   const inputs = parts.map((part) => {
     if (!('data' in part)) return part.name();

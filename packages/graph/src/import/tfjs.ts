@@ -56,9 +56,8 @@ export function importTfjsLayers(source: { modelJson: unknown; weights: TfjsWeig
     const result = results.get(key);
     if (result === undefined) throw new IsthmusError('model/invalid', `The output ${key} is not a layer.`);
     const actual = result.value.name();
-    const name = actual === result.name ? actual : emitter.unique(result.name);
-    if (actual !== name) emitter.node('Identity', [actual], [name]);
-    emitter.output(name, storedShape(result.value.shape));
+    if (actual !== result.name) emitter.node('Identity', [actual], [result.name]);
+    emitter.output(result.name, storedShape(result.value.shape));
   }
   return emitter.build();
 }
@@ -96,7 +95,7 @@ function translate(
     throw new IsthmusError('model/unsupported-operator', 'only channels_last is supported.');
   }
   const base = normalizedBy?.name ?? call.name;
-  let name = base;
+  let name: string | undefined;
   const site: LayerSite = {
     emitter,
     inputs,
@@ -110,7 +109,8 @@ function translate(
     },
   };
   const value = layer(site);
-  return { value, name };
+  // A layer that passes its input on, such as a Dropout, has a name only for the case that it is an output.
+  return { value, name: name ?? emitter.unique(base) };
 }
 
 /** Batch normalizations that are all that follows a convolution, by the convolution's key. */
