@@ -135,7 +135,14 @@ async function receiveRest(
 
     let received = resumed ? offset : 0;
     const length = Number(response.headers.get('content-length') ?? Number.NaN);
-    const totalBytes = request.numBytes ?? (Number.isFinite(length) ? received + length : undefined);
+    const totalBytes = Number.isFinite(length) ? received + length : request.numBytes;
+    if (request.numBytes !== undefined && totalBytes !== request.numBytes) {
+      throw new IsthmusError(
+        'pull/integrity',
+        `${url} holds ${totalBytes} bytes, not the ${request.numBytes} that were published.`,
+        { details: { url, numBytes: totalBytes, expected: request.numBytes } },
+      );
+    }
     file = await onDisk(part, () => open(part, resumed ? 'a' : 'w'));
     request.onProgress?.(received, totalBytes);
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
