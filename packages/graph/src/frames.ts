@@ -10,8 +10,8 @@ import type { TensorInfo } from './shapes.js';
 import { fromOnnxType, toOnnxType } from './tensors.js';
 
 /**
- * Pseudo-random inputs, the same for the same seed: floats in [0, 1), integers and booleans 0 or 1, so that they
- * are valid wherever an index or a mask is wanted.
+ * Pseudo-random inputs, the same for the same seed: floats in [0, 1), bytes of any value, other integers and
+ * booleans 0 or 1, so that they are valid wherever an index or a mask is wanted.
  */
 export function seededFrame(inputs: ReadonlyMap<string, TensorInfo>, seed: number): NamedTensors {
   const random = createRandom(seed);
@@ -54,8 +54,9 @@ function randomTensor(type: TensorType, shape: readonly number[], random: () => 
     case 'int32':
       return { type, shape, data: Int32Array.from({ length: count }, bit) };
     case 'int8':
-      return { type, shape, data: Int8Array.from({ length: count }, bit) };
+      return { type, shape, data: Int8Array.from({ length: count }, () => random() * 256 - 128) };
     case 'uint8':
+      return { type, shape, data: Uint8Array.from({ length: count }, () => random() * 256) };
     case 'bool':
       return { type, shape, data: Uint8Array.from({ length: count }, bit) };
   }

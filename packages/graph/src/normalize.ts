@@ -106,8 +106,8 @@ export function copyNode(
   return copy;
 }
 
-/** A shallow copy of a tensor under another name. */
-export function renameTensor(tensor: TensorProto, name: string): TensorProto {
+// A shallow copy of a tensor under another name.
+function renameTensor(tensor: TensorProto, name: string): TensorProto {
   const copy = create(TensorProtoSchema);
   Object.assign(copy, tensor, { name });
   return copy;

@@ -4,7 +4,7 @@ import type { FlowGraph } from './flow.js';
 import { seededFrame } from './frames.js';
 import { GraphProtoSchema, type ModelProto, ModelProtoSchema, ValueInfoProtoSchema } from './onnx_pb.js';
 import { completeShapes, type TensorInfo, type TensorInfos } from './shapes.js';
-import { toOnnxType } from './tensors.js';
+import { fromOnnxType, toOnnxType } from './tensors.js';
 import { writeModel } from './write.js';
 
 // Operators whose output's shape depends on what is in the frame.
@@ -26,13 +26,15 @@ export async function observeShapes(flow: FlowGraph, infos: TensorInfos, runtime
   const fluid = fluidTensors(flow, infos);
   const wanted = unknown.filter((name) => infos.get(name)?.elementType !== 'none' && !fluid.has(name));
   const inputs = new Map(flow.inputNames.map((name) => [name, infos.get(name)!]));
-  const frames = [seededFrame(inputs, 1), seededFrame(inputs, 2)] as const;
-  const first = await runFor(flow.model, runtime, wanted, frames[0]);
-  const second = await runFor(flow.model, runtime, Object.keys(first), frames[1]);
-  for (const [name, tensor] of Object.entries(first)) {
-    const again = second[name];
-    if (again === undefined || again.shape.join() !== tensor.shape.join()) continue;
-    infos.set(name, { elementType: toOnnxType(tensor.type), shape: [...tensor.shape] });
+  const frames = [seededFrame(inputs, 1), seededFrame(inputs, 2)];
+  const results = await runForAny(flow.model, runtime, wanted, frames, () =>
+    requireRunnable(flow, infos, runtime, frames),
+  );
+  for (const [first, second] of results) {
+    for (const [name, { type, shape }] of Object.entries(first!)) {
+      if (second![name]!.shape.join() !== shape.join()) continue;
+      infos.set(name, { elementType: toOnnxType(type), shape: [...shape] });
+    }
   }
   completeShapes(flow, infos);
 }
@@ -58,33 +60,46 @@ export async function runForTensors(
   }
 }
 
-// The runtime may be unable to hand over a single tensor, for its type say; halving finds the others.
-async function runFor(
+// What of `names` the runtime gives for the frames, in pieces. It may be unable to hand over a single tensor, for
+// its type say, and then refuses them all; halving finds the others.
+async function runForAny(
   model: ModelProto,
   runtime: Runtime,
   names: readonly string[],
-  frame: NamedTensors,
-): Promise<NamedTensors> {
-  if (names.length === 0) return {};
+  frames: readonly NamedTensors[],
+  onFirstFailure: () => Promise<void>,
+): Promise<NamedTensors[][]> {
+  if (names.length === 0) return [];
   try {
-    const [outputs] = await runForTensors(model, runtime, names, [frame]);
-    return outputs!;
+    return [await runForTensors(model, runtime, names, frames)];
   } catch (cause) {
     if (isIsthmusError(cause, 'runtime/unavailable') || isIsthmusError(cause, 'runtime/crashed')) throw cause;
-    if (names.length === 1) return {};
-    await requireRunnable(model, runtime, frame);
+    await onFirstFailure();
+    if (names.length === 1) return [];
     const middle = names.length >> 1;
-    return {
-      ...(await runFor(model, runtime, names.slice(0, middle), frame)),
-      ...(await runFor(model, runtime, names.slice(middle), frame)),
-    };
+    const halves = [names.slice(0, middle), names.slice(middle)];
+    const results: NamedTensors[][] = [];
+    for (const half of halves) {
+      results.push(...(await runForAny(model, runtime, half, frames, async () => undefined)));
+    }
+    return results;
   }
 }
 
-async function requireRunnable(model: ModelProto, runtime: Runtime, frame: NamedTensors): Promise<void> {
-  const outputs = model.graph!.output.map(({ name }) => name);
+// A model that does not even give its own outputs is to blame, not one of its tensors.
+async function requireRunnable(
+  flow: FlowGraph,
+  infos: TensorInfos,
+  runtime: Runtime,
+  frames: readonly NamedTensors[],
+): Promise<void> {
+  const outputs = flow.outputNames.filter((name) => {
+    const type = infos.get(name)?.elementType;
+    return type === undefined || (type !== 'none' && fromOnnxType(type) !== undefined);
+  });
+  if (outputs.length === 0) return;
   try {
-    await runForTensors(model, runtime, outputs, [frame]);
+    await runForTensors(flow.model, runtime, outputs, frames);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new IsthmusError('model/invalid', `The whole model does not run: ${reason}`, { cause });

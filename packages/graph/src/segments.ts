@@ -18,7 +18,7 @@ export interface ChooseOptions {
 const tooClose = 0.02;
 const perHalving = 0.1;
 // Past the minimum, a further cut has to be worth this much.
-const worthAdding = 0.06;
+const worthAdding = 0.05;
 
 /**
  * Chooses where to cut, so that a planner has real choices: 4 to 10 segments, fewer only if the model has no
@@ -31,7 +31,7 @@ const worthAdding = 0.06;
  * 2. Then, one by one, the cut with the highest *worth* is added. That is its distance from the nearest chosen
  *    cut: the difference in progress, plus a tenth for every halving of that cut's bytes. The inputs count as
  *    chosen; so does the end, by progress alone, since a device that has come that far need not send at all.
- *    The distance is halved for every further tensor, halved if an earlier cut has no more bytes (it costs the
+ *    It is scaled by 0.7 for every further tensor, halved if an earlier cut has no more bytes (it costs the
  *    device more and sends no less; such a cut only spreads memory and work), and scaled by the fourth root of
  *    the input's bytes over the cut's, within a quarter and two.
  * 3. It ends at the maximum, when nothing further differs by 2 %, or past the minimum, when the best worth is
@@ -54,7 +54,7 @@ export function chooseCuts(candidates: readonly CutCandidate[], options: ChooseO
     ]),
   );
   const quality = (cut: CutCandidate): number =>
-    0.5 ** (cut.tensors.length - 1) *
+    0.7 ** (cut.tensors.length - 1) *
     (cut.numBytes < smallestBefore.get(cut)! ? 1 : 0.5) *
     Math.min(2, Math.max(0.25, (inputBytes / Math.max(1, cut.numBytes)) ** 0.25));
 

@@ -26,8 +26,8 @@ const elementwise: ShapeRule = ({ node, shape }) => [
   node.input.map((_, index) => shape(index)).reduce(broadcast),
 ];
 
-/** The shape of two tensors combined element by element (numpy's rule). */
-export function broadcast(a: readonly number[], b: readonly number[]): number[] {
+// The shape of two tensors combined element by element (numpy's rule).
+function broadcast(a: readonly number[], b: readonly number[]): number[] {
   const rank = Math.max(a.length, b.length);
   return Array.from({ length: rank }, (_, axis) => {
     const x = a[a.length - rank + axis] ?? 1;

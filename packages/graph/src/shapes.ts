@@ -162,8 +162,8 @@ function resolveInputShape(input: ValueInfoProto, given: readonly number[] | und
   return shape as number[];
 }
 
-/** The element type that a graph input or output declares. */
-export function declaredType(value: ValueInfoProto): ElementType {
+// The element type that a graph input or output declares.
+function declaredType(value: ValueInfoProto): ElementType {
   const type = value.type?.value;
   if (type?.case === undefined) return value.type === undefined ? undefined : 'none';
   return type.value.elemType || undefined;

@@ -7,7 +7,7 @@ export type ElementType = number | 'none' | undefined;
 
 // Operators whose every output has one fixed type.
 const fixedTypes: ReadonlyMap<string, ElementType> = new Map<string, ElementType>([
-  ...['Shape', 'Size', 'NonZero', 'ArgMax', 'ArgMin', 'NonMaxSuppression'].map(
+  ...['Shape', 'Size', 'NonZero', 'ArgMax', 'ArgMin', 'NonMaxSuppression', 'SequenceLength'].map(
     (op) => [op, T.INT64] as const,
   ),
   ...['Equal', 'Less', 'Greater', 'LessOrEqual', 'GreaterOrEqual', 'And', 'Or', 'Xor', 'Not'].map(
@@ -69,19 +69,19 @@ function outputType(node: NodeProto, inputs: readonly ElementType[], index: numb
       return index === 1 ? T.FLOAT : T.UINT8;
     case 'QuantizeLinear':
       return inputs[2] ?? intAttribute(node, 'output_dtype') ?? T.UINT8;
+    case 'OptionalHasElement':
+      return T.BOOL;
     case 'If': {
       const outputs = nestedGraphs(node)[0]?.output[index]?.type?.value;
       return outputs?.case === 'tensorType' ? outputs.value.elemType || undefined : undefined;
     }
     case 'Loop':
     case 'Scan':
-    case 'Optional':
     case 'OptionalGetElement':
     case 'SequenceAt':
     case 'ConcatFromSequence':
     case 'Constant':
-    case 'Identity':
-      return op === 'Identity' ? inputs[0] : undefined;
+      return undefined;
     default:
       return inputs[typedByInput.get(op) ?? 0];
   }
