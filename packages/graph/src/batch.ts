@@ -5,7 +5,7 @@ import { valueInfo } from './build.js';
 import { type FlowGraph, type FlowNode, indexFlow } from './flow.js';
 import { relativeDifference, seededFrame, stackFrames } from './frames.js';
 import { copyNode, isOnnx, normalizeModel } from './normalize.js';
-import { runForTensors } from './observe.js';
+import { explainFailure, runForTensors } from './observe.js';
 import { GraphProtoSchema, ModelProtoSchema, type NodeProto, type TensorProto } from './onnx_pb.js';
 import { declaredShape, type TensorInfo, type TensorInfos } from './shapes.js';
 import {
@@ -36,7 +36,8 @@ const tolerance = 1e-4;
  * @returns undefined if the graph does not allow it: no input with a first axis of one, a wanted tensor
  * whose first axis is something else, or results that differ.
  *
- * @throws IsthmusError `runtime/unavailable`, `runtime/crashed`; other failures of the runtime mean "no".
+ * @throws IsthmusError `model/unsupported-operator`, `model/invalid` if the model does not run as it is;
+ * `runtime/unavailable`, `runtime/crashed`. That it does not run with an open batch only means "no".
  */
 export async function openBatch(
   flow: FlowGraph,
@@ -57,8 +58,10 @@ export async function openBatch(
       inputs.has(name) ? stackFrames([tensor, two[name]!]) : tensor,
     ]),
   );
+  const [alone1, alone2] = await runForTensors(flow.model, runtime, wanted, [one, two]).catch((cause) => {
+    throw explainFailure(flow, cause);
+  });
   try {
-    const [alone1, alone2] = await runForTensors(flow.model, runtime, wanted, [one, two]);
     const [together] = await runForTensors(open.model, runtime, wanted, [both]);
     const batched = new Set<string>();
     for (const name of wanted) {

@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { IsthmusError, isIsthmusError, type NamedTensors, type Runtime } from '@isthmus/core';
 import type { FlowGraph } from './flow.js';
 import { seededFrame } from './frames.js';
+import { describeNode } from './normalize.js';
 import { GraphProtoSchema, type ModelProto, ModelProtoSchema, ValueInfoProtoSchema } from './onnx_pb.js';
 import { completeShapes, type TensorInfo, type TensorInfos } from './shapes.js';
 import { fromOnnxType, toOnnxType } from './tensors.js';
@@ -101,9 +102,31 @@ async function requireRunnable(
   try {
     await runForTensors(flow.model, runtime, outputs, frames);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new IsthmusError('model/invalid', `The whole model does not run: ${reason}`, { cause });
+    throw explainFailure(flow, cause);
   }
+}
+
+/**
+ * Why the whole model does not run: `model/unsupported-operator` with the node if the runtime lacks an operator,
+ * else `model/invalid` with the runtime's reason. Errors that are not about the model stay as they are.
+ */
+export function explainFailure(flow: FlowGraph, cause: unknown): unknown {
+  if (!isIsthmusError(cause, 'runtime/load-failed') && !isIsthmusError(cause, 'runtime/run-failed'))
+    return cause;
+  // ONNX Runtime's wordings; the operator's name follows or precedes.
+  const lacksOperator = /not a registered function\/op|No Op registered for|Could not find an implementation/;
+  const words = new Set(cause.message.split(/\W+/));
+  const node = lacksOperator.test(cause.message)
+    ? flow.nodes.find(({ proto }) => words.has(proto.opType))
+    : undefined;
+  if (node === undefined) {
+    return new IsthmusError('model/invalid', `The whole model does not run: ${cause.message}`, { cause });
+  }
+  return new IsthmusError(
+    'model/unsupported-operator',
+    `The runtime cannot run the ${describeNode(node.proto)}: ${cause.message}`,
+    { cause, details: { node: node.proto.name, operator: node.proto.opType } },
+  );
 }
 
 // ONNX Runtime infers the type of an output that is declared by name only.

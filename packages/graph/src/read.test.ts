@@ -3,31 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { indexFlow } from './flow.js';
 import { normalizeModel } from './normalize.js';
-import { type ModelProto, TensorProto_DataLocation } from './onnx_pb.js';
-import { graphTensors, readModel } from './read.js';
+import { readModel } from './read.js';
 import { inferShapes, resolveInputShapes } from './shapes.js';
 import { float32Tensor, int64Tensor, readTensor, tensorProto } from './tensors.js';
+import { externalize } from './testing/external.js';
 import { chainModel, inceptionModel } from './testing/models.js';
 import { writeModel } from './write.js';
 
 const small = writeModel(inceptionModel());
-
-/** Moves every weight of a model to the file `name`. */
-function externalize(model: ModelProto, name: string): Uint8Array {
-  const parts: Uint8Array[] = [];
-  let offset = 0;
-  for (const tensor of graphTensors(model.graph!)) {
-    const bytes = tensor.rawData;
-    tensor.rawData = new Uint8Array();
-    tensor.dataLocation = TensorProto_DataLocation.EXTERNAL;
-    tensor.externalData = Object.entries({ location: name, offset, length: bytes.byteLength }).map(
-      ([key, value]) => ({ $typeName: 'onnx.StringStringEntryProto', key, value: String(value) }),
-    );
-    parts.push(bytes);
-    offset += bytes.byteLength;
-  }
-  return Buffer.concat(parts);
-}
 
 describe('readModel', () => {
   it('gives back what was written', async () => {

@@ -1,10 +1,12 @@
 import { formatManifest, parseManifest, type Runtime, sha256Hex } from '@isthmus/core';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createGraphBuilder } from './build.js';
 import type { Bundle } from './bundle.js';
-import type { ModelProto } from './onnx_pb.js';
+import { type ModelProto, TensorProto_DataLocation } from './onnx_pb.js';
 import { readModel } from './read.js';
 import { type SplitOptions, splitModel } from './split.js';
+import { externalize } from './testing/external.js';
 import { chainModel, inceptionModel, unetModel } from './testing/models.js';
 import {
   batchMixingModel,
@@ -69,6 +71,15 @@ describe('splitModel: the split is the whole', () => {
     expect(manifest.cuts.flatMap((cut) => cut.tensors).every((tensor) => !tensor.batched)).toBe(true);
   });
 
+  it('with weights in another file', async () => {
+    const model = chainModel();
+    const weights = externalize(model, 'weights.bin');
+    const read = await readModel(writeModel(model), { readExternal: async () => weights });
+    const bundle = await splitModel(read, { runtime, name: 'test', provenance, profileRuns: 0 });
+    const reports = await verifyBundle(chainModel(), bundle, runtime);
+    expect(Math.max(...reports.map(({ difference }) => difference))).toBeLessThanOrEqual(1e-4);
+  });
+
   it('at every single cut of a model, by name', async () => {
     const cutAt = [['stem'], ['mixed0.joined'], ['mixed0.out'], ['mixed1.joined'], ['head']];
     const { manifest } = await splitAndVerify(inceptionModel(), { cutAt });
@@ -82,6 +93,20 @@ describe('splitModel: the split is the whole', () => {
     expect(names).not.toContain('text');
   });
 });
+
+function unknownOperatorModel(domain: string): ModelProto {
+  const graph = createGraphBuilder({ name: 'unknown', opset: 17 });
+  const x = graph.input('x', 'float32', [1, 4]);
+  const odd = graph.node('FooBar', [graph.node('Exp', [x])], {}, { name: 'odd', domain });
+  graph.output(graph.node('Exp', [odd], {}, { output: 'y' }), 'float32', [1, 4]);
+  return graph.build();
+}
+
+function externalModel(): ModelProto {
+  const model = chainModel();
+  model.graph!.initializer[0]!.dataLocation = TensorProto_DataLocation.EXTERNAL;
+  return model;
+}
 
 describe('splitModel: what it writes', () => {
   it('stores every weight once, also when several segments use it', async () => {
@@ -182,6 +207,29 @@ describe('splitModel: what it refuses', () => {
       () => split(dataDependentModel()),
       'model/unsupported',
       /NonZero node "select"/,
+    ],
+    [
+      'an operator nobody has, hidden in a set that exists',
+      () => split(unknownOperatorModel('')),
+      'model/unsupported-operator',
+      /FooBar node "odd"/,
+    ],
+    [
+      'an operator of an unknown set',
+      () => split(unknownOperatorModel('nobody')),
+      'model/unsupported-operator',
+      /nobody.FooBar node "odd"/,
+    ],
+    [
+      'weights left in another file',
+      () =>
+        splitModel(externalModel(), {
+          runtime,
+          name: 'test',
+          provenance,
+        }),
+      'model/unsupported',
+      /classifier|weight/,
     ],
     ['half a cut', () => split(unetModel(), { cutAt: [['middle']] }), 'bundle/no-such-cut', /down1/],
     [

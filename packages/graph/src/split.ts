@@ -75,7 +75,7 @@ export interface SplitOptions {
  *
  * @throws IsthmusError
  * - `model/not-onnx`, `model/truncated`, `model/invalid`, `model/external-data`: the file;
- * - `model/unsupported`: what it uses, by name;
+ * - `model/unsupported`, `model/unsupported-operator`: what it uses, by name;
  * - `model/no-cuts`: nothing depends on the inputs;
  * - `usage/invalid`: an open input shape, or an option out of range;
  * - `bundle/no-such-cut`: `cutAt` names something that is not a cut;
