@@ -26,6 +26,8 @@ const defaultSpanBytes = 2 ** 31;
 
 /** The cloud's half of a split model. */
 export interface Receiver {
+  /** Names of the models it serves. */
+  readonly models: readonly string[];
   /**
    * Serves on a server of its own, with the WebSocket at `/`.
    *
@@ -191,6 +193,7 @@ export async function createReceiver(options: ReceiverOptions): Promise<Receiver
   };
 
   const receiver: Receiver = {
+    models: [...models.keys()],
     async listen(port, host = '127.0.0.1') {
       if (draining) throw drainingError();
       const server = createServer();

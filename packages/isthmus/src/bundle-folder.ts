@@ -33,9 +33,13 @@ export async function writeBundle(folder: string, bundle: BundleContents): Promi
     if (temporary !== undefined) await rm(temporary, { recursive: true, force: true });
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') {
-      throw new IsthmusError('bundle/invalid', `${target} is in the way and is not a bundle; choose another folder.`, {
-        cause: error,
-      });
+      throw new IsthmusError(
+        'bundle/invalid',
+        `${target} is in the way and is not a bundle; choose another folder.`,
+        {
+          cause: error,
+        },
+      );
     }
     throw toIsthmusError(error, 'pull/disk', `Cannot write the bundle to ${target}`);
   }
@@ -49,9 +53,13 @@ export async function writeBundle(folder: string, bundle: BundleContents): Promi
 export async function readManifest(folder: string): Promise<Manifest> {
   const path = join(folder, 'manifest.json');
   const text = await readFile(path, 'utf8').catch((cause) => {
-    throw new IsthmusError('bundle/not-found', `There is no bundle in ${folder}. Make one with: isthmus split`, {
-      cause,
-    });
+    throw new IsthmusError(
+      'bundle/not-found',
+      `There is no bundle in ${folder}. Make one with: isthmus split`,
+      {
+        cause,
+      },
+    );
   });
   return parseManifest(text);
 }

@@ -166,6 +166,8 @@ async function listen(server: Server): Promise<void> {
     server.once('error', reject);
     server.listen(0, '127.0.0.1', resolve);
   }).catch((cause) => {
-    throw new IsthmusError('receiver/listen-failed', 'The shaping proxy could not open a loopback port.', { cause });
+    throw new IsthmusError('receiver/listen-failed', 'The shaping proxy could not open a loopback port.', {
+      cause,
+    });
   });
 }

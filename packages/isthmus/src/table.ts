@@ -14,7 +14,10 @@ export interface Column<Row> {
  * ```
  */
 export function formatTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
-  const cells = [columns.map((column) => column.title), ...rows.map((row) => columns.map((c) => c.value(row)))];
+  const cells = [
+    columns.map((column) => column.title),
+    ...rows.map((row) => columns.map((c) => c.value(row))),
+  ];
   const widths = columns.map((_, index) => Math.max(...cells.map((line) => line[index]!.length)));
   const format = (line: string[]): string =>
     line
@@ -42,5 +45,9 @@ export function formatBytes(numBytes: number): string {
 
 /** Milliseconds with a precision that suits their size. */
 export function formatMs(durationMs: number): string {
-  return durationMs < 10 ? durationMs.toFixed(2) : durationMs < 100 ? durationMs.toFixed(1) : durationMs.toFixed(0);
+  return durationMs < 10
+    ? durationMs.toFixed(2)
+    : durationMs < 100
+      ? durationMs.toFixed(1)
+      : durationMs.toFixed(0);
 }

@@ -21,7 +21,7 @@ const float32 = (shape: number[], values: ArrayLike<number>): Tensor<'float32'> 
   createTensor('float32', shape, Float32Array.from(values));
 const at = (level: number) => ({ from: 0, to: 0, level });
 
-const shapes = fc.constantFrom([1, 3, 5, 7], [1, 8, 1, 1], [1, 1000], [2, 3, 4], [7], []);
+const shapes = fc.constantFrom([1, 3, 5, 7], [1, 8, 1, 1], [1, 2, 5, 5], [1, 1000], [2, 3, 4], [7], []);
 const tensors = shapes.chain((shape) =>
   fc
     .array(fc.float({ noNaN: true, min: Math.fround(-1e30), max: Math.fround(1e30) }), {
@@ -81,9 +81,27 @@ describe('raw', () => {
 describe('quantized', () => {
   it('has exactly these bytes before deflating', async () => {
     const { inflateSync } = await import('fflate');
-    const { encoder } = await makeCodec(makeTestManifest([1, 2, 4]), 'quantized');
-    const payload = await encoder.encode({ t0: float32([1, 2, 4], [0, 1, 2, 3, -1, -1, 2, 0.4]) }, at(4));
-    expect(Buffer.from(inflateSync(payload)).toString('hex')).toBe('0000803f80bf803fe470');
+    const { encoder } = await makeCodec(makeTestManifest([1, 2, 16]), 'quantized');
+    const channels = [
+      [0, 1, 2, 3, 0, 0, 0, 0, 3, 3, 3, 3, 0, 1, 0, 1],
+      [-1, -1, 2, 0.4, 2, 2, 2, 2, -1, -1, -1, -1, 0, 0, 0, 0],
+    ];
+    const payload = await encoder.encode({ t0: float32([1, 2, 16], channels.flat()) }, at(4));
+    expect(Buffer.from(inflateSync(payload)).toString('hex')).toBe(
+      [
+        '0000803f', // least 0, step 1
+        '80bf803f', // least −1, step 1
+        'e400ff44', // codes, four to a byte, first in the lowest bits
+        '70ff0055',
+      ].join(''),
+    );
+  });
+
+  it('shares one scale where a channel is a few elements', async () => {
+    const { inflateSync } = await import('fflate');
+    const { encoder } = await makeCodec(makeTestManifest([1, 4, 1, 1]), 'quantized');
+    const payload = await encoder.encode({ t0: float32([1, 4, 1, 1], [0, 1, 2, 3]) }, at(4));
+    expect(Buffer.from(inflateSync(payload)).toString('hex')).toBe('0000803fe4');
   });
 
   it('is off by half a step at most, in every channel, at every level', async () => {
@@ -94,7 +112,8 @@ describe('quantized', () => {
         const payload = await encoder.encode({ t0: tensor }, at(level));
         expect(payload.byteLength).toBeLessThanOrEqual(decoder.maxPayloadBytes(at(level)));
         const decoded = (await decoder.decode(payload, at(level))).t0!.data as Float32Array;
-        const channels = tensor.shape.length >= 3 ? tensor.shape[0]! * tensor.shape[1]! : 1;
+        const maps = tensor.shape.length >= 3 ? tensor.shape[0]! * tensor.shape[1]! : 1;
+        const channels = tensor.data.length >= 16 * maps ? maps : 1;
         const perChannel = tensor.data.length / channels;
         for (let i = 0; i < tensor.data.length; i++) {
           const start = Math.floor(i / perChannel) * perChannel;

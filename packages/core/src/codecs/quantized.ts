@@ -83,10 +83,15 @@ function bitsOf({ entry }: CodecContext, path: CodecPath): number {
   return parsed.data.bits;
 }
 
-// Feature maps and token matrices have their channels on axis 1; a vector is one channel, since a scale for each
-// of its elements would be larger than the element.
+// A scale of four bytes pays when enough elements share it.
+const minElementsPerScale = 16;
+
+// Feature maps and token matrices have their channels on axis 1. Where a channel is only a few elements (a vector,
+// a pooled map) the whole tensor is one.
 function channelsOf(shape: readonly number[]): number {
-  return shape.length >= 3 ? shape[0]! * shape[1]! : 1;
+  if (shape.length < 3) return 1;
+  const channels = shape[0]! * shape[1]!;
+  return elementCount(shape) >= minElementsPerScale * channels ? Math.max(1, channels) : 1;
 }
 
 const codesPerByte = (bits: number): number => Math.floor(8 / bits);
@@ -147,7 +152,7 @@ function quantize(
 ): number {
   const { data, shape } = tensor;
   const channels = channelsOf(shape);
-  const perChannel = data.length / Math.max(1, channels);
+  const perChannel = data.length / channels;
   const top = 2 ** bits - 1;
   const perByte = codesPerByte(bits);
   const codesAt = start + 4 * channels;
@@ -187,7 +192,7 @@ function quantize(
 function dequantize(part: Uint8Array, shape: readonly number[], bits: number): Float32Array {
   const channels = channelsOf(shape);
   const values = new Float32Array(elementCount(shape));
-  const perChannel = values.length / Math.max(1, channels);
+  const perChannel = values.length / channels;
   const perByte = codesPerByte(bits);
   const mask = 2 ** bits - 1;
   const codesAt = 4 * channels;
