@@ -22,7 +22,7 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { type Fixture, makeFixture } from '../support/fixture.js';
-import { codeOf } from '../support/receiver.js';
+import { codeOf } from '../support/restartable.js';
 
 // Receivers that break the protocol: real servers, written for the purpose.
 

@@ -10,13 +10,8 @@ import {
 } from '@isthmus/device';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type Fixture, makeFixture, relativeDifference } from '../support/fixture.js';
-import {
-  codeOf,
-  createGatedRuntime,
-  startReceiver,
-  type TestReceiver,
-  withManifest,
-} from '../support/receiver.js';
+import { gateRuntime, until } from '../support/receivers.js';
+import { codeOf, startReceiver, type TestReceiver, withManifest } from '../support/restartable.js';
 
 let fixture: Fixture;
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -65,13 +60,13 @@ function expectWhole(tensors: Fixture['expected']): void {
 }
 
 test('a request whose receiver dies is answered when it comes back', async () => {
-  const gate = createGatedRuntime(fixture.runtime);
-  const receiver = await receive({ runtime: gate.runtime });
+  const gate = gateRuntime(fixture.runtime);
+  const receiver = await receive({ runtime: gate });
   const session = await join(receiver.url);
   gate.shut();
   let ends = 0;
   const pending = session.run(fixture.frame).finally(() => ends++);
-  await gate.reached();
+  await until(() => gate.arrived > 0);
   await Promise.all([receiver.stop(), reach(session, 'gone')]);
   gate.open();
   await receiver.start();
@@ -81,13 +76,13 @@ test('a request whose receiver dies is answered when it comes back', async () =>
 });
 
 test('a request whose receiver does not come back fails, and the session works when it does', async () => {
-  const gate = createGatedRuntime(fixture.runtime);
-  const receiver = await receive({ runtime: gate.runtime });
+  const gate = gateRuntime(fixture.runtime);
+  const receiver = await receive({ runtime: gate });
   const session = await join(receiver.url, { linkTimeoutMs: 100 });
   await session.run(fixture.frame);
   gate.shut();
   const pending = codeOf(session.run(fixture.frame));
-  await gate.reached();
+  await until(() => gate.arrived > 1);
   await Promise.all([receiver.stop(), reach(session, 'gone')]);
   gate.open();
   expect(await pending).toBe('link/lost');
@@ -99,13 +94,13 @@ test('a request whose receiver does not come back fails, and the session works w
 });
 
 test('the device answers alone when the link is gone and it has the whole model', async () => {
-  const gate = createGatedRuntime(fixture.runtime);
-  const receiver = await receive({ runtime: gate.runtime });
+  const gate = gateRuntime(fixture.runtime);
+  const receiver = await receive({ runtime: gate });
   const session = await join(receiver.url, { mayRunLocally: true });
   await session.prepare({ kind: 'local' });
   gate.shut();
   const pending = session.run(fixture.frame);
-  await gate.reached();
+  await until(() => gate.arrived > 0);
   await receiver.stop();
   const answered = await pending;
   expect(answered.plan).toEqual({ kind: 'local', reason: 'link lost' });
@@ -127,12 +122,12 @@ test('without the segments, requests wait for the link even where the device may
 });
 
 test('a receiver that drains answers what is under way; what is new goes to the next', async () => {
-  const gate = createGatedRuntime(fixture.runtime);
-  const receiver = await receive({ runtime: gate.runtime });
+  const gate = gateRuntime(fixture.runtime);
+  const receiver = await receive({ runtime: gate });
   const session = await join(receiver.url);
   gate.shut();
   const before = session.run(fixture.frame);
-  await gate.reached();
+  await until(() => gate.arrived > 0);
   const drained = receiver.receiver.drain();
   const after = session.run(fixture.frame);
   gate.open();

@@ -12,13 +12,8 @@ import {
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Fixture, makeFixture, relativeDifference } from '../support/fixture.js';
-import {
-  codeOf,
-  createGatedRuntime,
-  startReceiver,
-  type TestReceiver,
-  withManifest,
-} from '../support/receiver.js';
+import { gateRuntime, until } from '../support/receivers.js';
+import { codeOf, startReceiver, type TestReceiver, withManifest } from '../support/restartable.js';
 
 let fixture: Fixture;
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -174,13 +169,13 @@ describe('a frame', () => {
 
 describe('a request', () => {
   test('that is cancelled ends at once, and those after it are answered', async () => {
-    const gate = createGatedRuntime(fixture.runtime);
-    const session = await join((await receive({ runtime: gate.runtime })).url, { plan: raw(1) });
+    const gate = gateRuntime(fixture.runtime);
+    const session = await join((await receive({ runtime: gate })).url, { plan: raw(1) });
     gate.shut();
     const controller = new AbortController();
     const cancelled = codeOf(session.run(fixture.frame, { signal: controller.signal }));
     const other = session.run(fixture.frame);
-    await gate.reached();
+    await until(() => gate.arrived > 0);
     controller.abort();
     expect(await cancelled).toBe('request/cancelled');
     gate.open();
@@ -189,8 +184,8 @@ describe('a request', () => {
   });
 
   test('that misses its deadline fails, on the device if the receiver says nothing', async () => {
-    const gate = createGatedRuntime(fixture.runtime);
-    const session = await join((await receive({ runtime: gate.runtime })).url, { plan: raw(1) });
+    const gate = gateRuntime(fixture.runtime);
+    const session = await join((await receive({ runtime: gate })).url, { plan: raw(1) });
     gate.shut();
     expect(await codeOf(session.run(fixture.frame, { deadlineMs: 30 }))).toBe('request/deadline');
     gate.open();
@@ -234,13 +229,13 @@ describe('a request', () => {
   });
 
   test('of a closed session fails', async () => {
-    const gate = createGatedRuntime(fixture.runtime);
-    const session = await join((await receive({ runtime: gate.runtime })).url, { plan: raw(1) });
+    const gate = gateRuntime(fixture.runtime);
+    const session = await join((await receive({ runtime: gate })).url, { plan: raw(1) });
     const closed: unknown[] = [];
     session.on('close', (event) => closed.push(event));
     gate.shut();
     const pending = codeOf(session.run(fixture.frame));
-    await gate.reached();
+    await until(() => gate.arrived > 0);
     await session.close();
     gate.open();
     expect(await pending).toBe('link/closed');

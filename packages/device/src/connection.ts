@@ -1,5 +1,4 @@
 import { type Clock, type ErrorCode, type IsthmusError, toIsthmusError } from '@isthmus/core';
-import type { Link } from './link.js';
 import type { ReconnectPolicy } from './reconnect.js';
 
 /**
@@ -14,7 +13,12 @@ export interface LinkStateEvent {
   error?: IsthmusError;
 }
 
-export interface ConnectionOptions {
+/** What a connection needs of a link. */
+export interface Closable {
+  close(error: IsthmusError): void;
+}
+
+export interface ConnectionOptions<Link extends Closable> {
   clock: Clock;
   random: () => number;
   policy: ReconnectPolicy;
@@ -24,7 +28,7 @@ export interface ConnectionOptions {
 }
 
 /** A link that comes back. */
-export interface Connection {
+export interface Connection<Link extends Closable> {
   readonly state: LinkState;
   readonly link: Link | undefined;
   /** Opens the first link. Its failure is final, and the caller's affair. */
@@ -42,7 +46,7 @@ const finalCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'link/closed',
 ]);
 
-export function createConnection(options: ConnectionOptions): Connection {
+export function createConnection<Link extends Closable>(options: ConnectionOptions<Link>): Connection<Link> {
   const { clock, random, policy, onState } = options;
   let state: LinkState = 'closed';
   let link: Link | undefined;

@@ -1,5 +1,5 @@
 import { createReceiver, memoryBundle, type Receiver, type ReceiverOptions } from '@isthmus/cloud';
-import { formatManifest, isIsthmusError, type Manifest, type Runtime } from '@isthmus/core';
+import { formatManifest, isIsthmusError, type Manifest } from '@isthmus/core';
 import type { Fixture } from './fixture.js';
 
 /** A receiver of the fixture's bundle on a port of its own, that can go away and come back on the same one. */
@@ -52,49 +52,4 @@ export function codeOf(promise: Promise<unknown>): Promise<string> {
 export function withManifest(fixture: Fixture, changes: Partial<Manifest>): ReadonlyMap<string, Uint8Array> {
   const text = formatManifest({ ...fixture.manifest, ...changes });
   return new Map([...fixture.files, ['manifest.json', new TextEncoder().encode(text)]]);
-}
-
-/** A runtime whose runs wait at a gate: for what has to happen in the middle of one. */
-export interface GatedRuntime {
-  runtime: Runtime;
-  shut(): void;
-  open(): void;
-  /** Resolves when a run has come to the shut gate. */
-  reached(): Promise<void>;
-}
-
-export function createGatedRuntime(inner: Runtime): GatedRuntime {
-  let gate: Promise<void> = Promise.resolve();
-  let open: () => void = () => {};
-  let onReached: () => void = () => {};
-  let reached: Promise<void> = Promise.resolve();
-  return {
-    runtime: {
-      description: inner.description,
-      async load(model) {
-        const session = await inner.load(model);
-        return {
-          inputNames: session.inputNames,
-          outputNames: session.outputNames,
-          async run(feeds, fetches) {
-            onReached();
-            await gate;
-            return session.run(feeds, fetches);
-          },
-          release: () => session.release(),
-        };
-      },
-      close: () => inner.close(),
-    },
-    shut() {
-      gate = new Promise((resolve) => {
-        open = resolve;
-      });
-      reached = new Promise((resolve) => {
-        onReached = resolve;
-      });
-    },
-    open: () => open(),
-    reached: () => reached,
-  };
 }
