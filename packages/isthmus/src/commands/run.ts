@@ -10,7 +10,7 @@ import { describePlan, type PlanChoice, parsePlans } from '../plan-options.js';
 import { formatBytes, formatMs, formatTable } from '../table.js';
 
 const text = z.coerce.string();
-const texts = z.union([text, z.array(text)]).transform((value) => [value].flat());
+const texts = z.union([z.array(text), text]).transform((value) => [value].flat());
 const optionsSchema = z.object({
   model: text.optional(),
   plan: texts.default(['auto']),
