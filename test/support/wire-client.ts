@@ -57,7 +57,7 @@ export const helloFields: HelloMessage = {
 export async function connectWire(url: string, options: ClientOptions = {}): Promise<WireClient> {
   const socket = new WebSocket(url, { perMessageDeflate: false, ...options });
   const events: Event[] = [];
-  let listeners: (() => void)[] = [];
+  const listeners = new Set<(event: Event) => boolean>();
   const assembler = new PacketAssembler({
     clock: systemClock,
     maxOpen: 1000,
@@ -65,7 +65,7 @@ export async function connectWire(url: string, options: ClientOptions = {}): Pro
   });
   const push = (event: Event): void => {
     events.push(event);
-    for (const listener of listeners) listener();
+    for (const listener of listeners) if (listener(event)) listeners.delete(listener);
   };
   socket.on('message', (data: Buffer) => {
     if (data[0] !== messageKind.resultChunk) return push(decodeControl(data));
@@ -87,20 +87,16 @@ export async function connectWire(url: string, options: ClientOptions = {}): Pro
     sendBytes: (bytes) => socket.send(bytes),
     wait(type, fits = () => true) {
       return new Promise((resolve, reject) => {
-        const look = (): boolean => {
-          const found = events.find(
-            (event): event is Extract<Event, { type: typeof type }> =>
-              event.type === type && fits(event as Extract<Event, { type: typeof type }>),
-          );
-          const closed = events.at(-1)?.type === 'closed';
-          if (found !== undefined) resolve(found);
-          else if (closed) reject(new Error(`closed before ${type}: ${JSON.stringify(events.slice(-2))}`));
-          return found !== undefined || closed;
+        // Whether the event ends the waiting.
+        const look = (event: Event): boolean => {
+          if (event.type === type && fits(event as Extract<Event, { type: typeof type }>)) {
+            resolve(event as Extract<Event, { type: typeof type }>);
+          } else if (event.type === 'closed') {
+            reject(new Error(`closed before ${type}: ${JSON.stringify(events.slice(-2))}`));
+          } else return false;
+          return true;
         };
-        const listener = (): void => {
-          if (look()) listeners = listeners.filter((other) => other !== listener);
-        };
-        if (!look()) listeners.push(listener);
+        if (!events.some(look)) listeners.add(look);
       });
     },
     hello(fields = {}) {

@@ -24,6 +24,7 @@ export class Outbox {
   readonly #chunks = new ChunkScheduler();
   readonly #sending = new Map<number, number>();
   #stopped = false;
+  #overflowed = false;
 
   constructor(socket: WebSocket, options: OutboxOptions) {
     this.#socket = socket;
@@ -80,7 +81,10 @@ export class Outbox {
     if (this.#stopped || this.#socket.readyState !== this.#socket.OPEN) return;
     this.#socket.send(message, { binary: true }, onSent);
     this.#options.onBytes(message.byteLength);
-    if (this.#socket.bufferedAmount > overflowBytes) this.#options.onOverflow();
+    if (this.#overflowed || this.#socket.bufferedAmount <= overflowBytes) return;
+    // Once: what is said on the way out overflows too.
+    this.#overflowed = true;
+    this.#options.onOverflow();
   }
 
   #finish(id: number): void {
