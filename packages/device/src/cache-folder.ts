@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { SegmentCache } from './cache.js';
 
 /** Where this system's programs keep what they can get again; `ISTHMUS_CACHE` in the environment overrides it. */
-export function userCacheFolder(): string {
+function userCacheFolder(): string {
   const { ISTHMUS_CACHE, XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
   if (ISTHMUS_CACHE) return ISTHMUS_CACHE;
   if (process.platform === 'win32' && LOCALAPPDATA) return join(LOCALAPPDATA, 'isthmus', 'Cache');

@@ -8,7 +8,7 @@ export interface HttpOptions {
   fetch: typeof globalThis.fetch;
 }
 
-export interface GetOptions {
+interface GetOptions {
   /** More than this is refused while it comes in. */
   maxBytes: number;
   signal?: AbortSignal | undefined;

@@ -58,7 +58,7 @@ export function createLifetime({ clock, signal, parent, deadlineMs }: LifetimeOp
 }
 
 /** Rejects with the signal's reason when it aborts; never counts as unhandled. */
-export function whenAborted(signal: AbortSignal): Promise<never> {
+function whenAborted(signal: AbortSignal): Promise<never> {
   const aborted = new Promise<never>((_, reject) => {
     if (signal.aborted) reject(signal.reason);
     else signal.addEventListener('abort', () => reject(signal.reason), { once: true });

@@ -1,4 +1,5 @@
 import { createManualClock } from '@isthmus/core';
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLinkEstimator } from './index.js';
 
@@ -63,4 +64,22 @@ test('the round trip is the least of the recent ones', () => {
   expect(link.estimate().roundTripMs).toBe(5);
   for (let i = 0; i < 16; i++) link.addRoundTrip(40 + i);
   expect(link.estimate().roundTripMs).toBe(40);
+});
+
+test('the estimate lies between the slowest and the fastest packet', () => {
+  const packet = fc.record({
+    numBytes: fc.integer({ min: chunk + 1000, max: 2_000_000 }),
+    bytesPerSecond: fc.integer({ min: 10_000, max: 5_000_000 }),
+    waitMs: fc.integer({ min: 0, max: 20_000 }),
+  });
+  fc.assert(
+    fc.property(fc.array(packet, { minLength: 1, maxLength: 30 }), (packets) => {
+      const { link, send } = createLink();
+      for (const { numBytes, bytesPerSecond, waitMs } of packets) send(numBytes, bytesPerSecond, waitMs);
+      const rates = packets.map(({ bytesPerSecond }) => bytesPerSecond);
+      const estimate = link.estimate().bytesPerSecond ?? 0;
+      expect(estimate).toBeGreaterThan(0.999 * Math.min(...rates));
+      expect(estimate).toBeLessThan(1.001 * Math.max(...rates));
+    }),
+  );
 });
