@@ -14,7 +14,7 @@ export interface Convolution {
 }
 
 /** TensorFlow's SAME padding as explicit numbers; the odd one goes to the bottom and right. */
-export function padsFor(
+function padsFor(
   padding: 'same' | 'valid',
   [height, width]: Pair,
   kernel: Pair,
