@@ -112,7 +112,7 @@ async function checkToken(
   model: string | null,
   context: ReceiverContext,
 ): Promise<void> {
-  const token = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
+  const token = /^Bearer +(.+?) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
   const address = request.socket.remoteAddress ?? '';
   let allowed = false;
   try {
