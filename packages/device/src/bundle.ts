@@ -33,9 +33,8 @@ export interface Bundle {
 export async function fetchManifest(
   get: HttpGet,
   bundlePath: string,
-  signal: AbortSignal,
 ): Promise<{ manifest: Manifest; sha256: string }> {
-  const bytes = await get(`${bundlePath}manifest.json`, { maxBytes: manifestLimits.numBytes, signal });
+  const bytes = await get(`${bundlePath}manifest.json`, { maxBytes: manifestLimits.numBytes });
   return { manifest: parseManifest(new TextDecoder().decode(bytes)), sha256: await sha256Hex(bytes) };
 }
 

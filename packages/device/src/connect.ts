@@ -11,6 +11,7 @@ import { type ChosenPlan, checkPlan, choosePlan, deviceBytes, type Plan } from '
 import { type Answered, answerLocally, answerSplit } from './answer.js';
 import { type Bundle, createBundle, fetchManifest } from './bundle.js';
 import type { LinkStateEvent } from './connection.js';
+import { createEnding } from './ending.js';
 import { createEmitter } from './events.js';
 import { type PreparedFrame, type ReadFrame, readFrame } from './frame.js';
 import { createHttpGet, receiverUrls } from './http.js';
@@ -72,14 +73,13 @@ function createSession<Frame>(
 ): { session: OwnSession<Frame>; start: () => Promise<void> } {
   const { clock } = options;
   const events = createEmitter<SessionEvents>();
-  const life = new AbortController();
-  const get = createHttpGet({ baseUrl, token: options.token, fetch: options.fetch });
+  const life = createEnding();
+  const get = createHttpGet({ ...options, baseUrl, stallTimeoutMs: options.connectTimeoutMs, ending: life });
   const bundlePath = `models/${encodeURIComponent(options.model)}/`;
   const readFile = createSegmentStore({
     get,
     bundlePath,
     cache: options.cache,
-    signal: life.signal,
     onEvent: (event) => events.emit('segment', event),
   });
   const devicePace = createPace();
@@ -96,7 +96,7 @@ function createSession<Frame>(
     options.mayRunLocally ?? deviceBytes(manifest, manifest.cuts.length - 1) <= options.maxDeviceBytes;
 
   const loadBundle = async (): Promise<void> => {
-    const fetched = await fetchManifest(get, bundlePath, life.signal);
+    const fetched = await fetchManifest(get, bundlePath);
     if (fetched.sha256 === bundle?.sha256) return;
     const old = bundle;
     bundle = createBundle({ ...options, ...fetched, readFile });
@@ -109,7 +109,7 @@ function createSession<Frame>(
     url: socketUrl,
     options,
     client: `isthmus-device/${version} (${platform.name})`,
-    signal: life.signal,
+    ending: life,
     held: () => ({ bundle: bundle?.sha256 ?? null, tables: tablesOf(bundle?.manifest) }),
     async onAccept(accept: AcceptMessage) {
       if (accept.bundle !== bundle?.sha256) await loadBundle();
@@ -248,7 +248,7 @@ function createSession<Frame>(
   const run = async (frame: Frame, runOptions: RunOptions = {}): Promise<FrameResult> => {
     const startMs = clock.now();
     const { deadlineMs } = runOptions;
-    const lifetime = createLifetime({ clock, signal: runOptions.signal, parent: life.signal, deadlineMs });
+    const lifetime = createLifetime({ clock, signal: runOptions.signal, parent: life, deadlineMs });
     const deadlineAtMs = deadlineMs === undefined ? undefined : startMs + deadlineMs;
     let giveBack: () => void = () => {};
     try {
@@ -276,7 +276,7 @@ function createSession<Frame>(
   const prepare = async (plan: Plan): Promise<void> => {
     const { manifest, spans, encoder } = current();
     choose(manifest, plan, undefined);
-    const lifetime = createLifetime({ clock, parent: life.signal });
+    const lifetime = createLifetime({ clock, parent: life });
     try {
       const to = plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
       await lifetime.race(spans.load(to));
@@ -290,7 +290,7 @@ function createSession<Frame>(
     closed ??= (async () => {
       const reason = error ?? new IsthmusError('link/closed', 'The session was closed.');
       uplink.close(reason);
-      life.abort(reason);
+      life.end(reason);
       events.emit('close', { error });
       await bundle?.spans.release().catch(() => {});
       if (options.ownsRuntime) await options.runtime.close();
@@ -307,7 +307,7 @@ function createSession<Frame>(
         return uplink.state;
       },
       get ended() {
-        return life.signal.aborted ? (life.signal.reason as IsthmusError) : undefined;
+        return life.reason;
       },
       run,
       prepare,
@@ -315,11 +315,11 @@ function createSession<Frame>(
       close,
     },
     async start() {
-      life.signal.throwIfAborted();
+      if (life.reason !== undefined) throw life.reason;
       await loadBundle();
       if (options.plan !== 'auto') choose(current().manifest, options.plan, undefined);
       await uplink.start();
-      life.signal.throwIfAborted();
+      if (life.reason !== undefined) throw life.reason;
     },
   };
 }

@@ -1,4 +1,5 @@
-import { concatBytes, IsthmusError, toIsthmusError } from '@isthmus/core';
+import { type Clock, concatBytes, IsthmusError, toIsthmusError } from '@isthmus/core';
+import type { Ending } from './ending.js';
 import { isRemoteCode, remoteError } from './remote-error.js';
 
 export interface HttpOptions {
@@ -6,12 +7,16 @@ export interface HttpOptions {
   baseUrl: string;
   token: string | null;
   fetch: typeof globalThis.fetch;
+  clock: Clock;
+  /** Silence after which a transfer is given up. */
+  stallTimeoutMs: number;
+  /** Ends every transfer. */
+  ending: Ending;
 }
 
 interface GetOptions {
   /** More than this is refused while it comes in. */
   maxBytes: number;
-  signal?: AbortSignal | undefined;
   onProgress?: (receivedBytes: number) => void;
 }
 
@@ -50,25 +55,49 @@ export function receiverUrls(url: string): { socketUrl: string; baseUrl: string 
  * @throws IsthmusError from what it returns: `link/connect-failed`, `auth/denied`, `bundle/not-found`,
  * `wire/too-large`, or what the receiver says
  */
-export function createHttpGet({ baseUrl, token, fetch }: HttpOptions): HttpGet {
-  return async (path, options) => {
+export function createHttpGet(options: HttpOptions): HttpGet {
+  const { baseUrl, token, fetch, clock, stallTimeoutMs, ending } = options;
+  return async (path, { maxBytes, onProgress }) => {
     const url = baseUrl + path;
-    const { signal } = options;
+    const controller = new AbortController();
+    const leaveEnding = ending.onEnd((reason) => controller.abort(reason));
+    const watch = (): (() => void) =>
+      clock.after(stallTimeoutMs, () =>
+        controller.abort(
+          new IsthmusError('link/connect-failed', `${url} has sent nothing for ${stallTimeoutMs} ms.`, {
+            retryable: true,
+          }),
+        ),
+      );
+    let stopWatching = watch();
+    const onBytes = (receivedBytes: number): void => {
+      stopWatching();
+      stopWatching = watch();
+      onProgress?.(receivedBytes);
+    };
     try {
       const response = await fetch(url, {
         headers: token === null ? {} : { authorization: `Bearer ${token}` },
-        ...(signal === undefined ? {} : { signal }),
+        signal: controller.signal,
       });
       if (!response.ok) throw await refusal(url, response);
-      return await readBody(url, response, options);
+      return await readBody(url, response, maxBytes, onBytes);
     } catch (error) {
-      if (signal?.aborted) throw toIsthmusError(signal.reason, 'request/cancelled', 'Cancelled');
-      throw toIsthmusError(error, 'link/connect-failed', `${url} cannot be had; is the receiver running?`);
+      const reason = controller.signal.aborted ? controller.signal.reason : error;
+      throw toIsthmusError(reason, 'link/connect-failed', `${url} cannot be had; is the receiver running?`);
+    } finally {
+      stopWatching();
+      leaveEnding();
     }
   };
 }
 
-async function readBody(url: string, response: Response, options: GetOptions): Promise<Uint8Array> {
+async function readBody(
+  url: string,
+  response: Response,
+  maxBytes: number,
+  onBytes: (receivedBytes: number) => void,
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let receivedBytes = 0;
   const reader = response.body?.getReader();
@@ -77,19 +106,19 @@ async function readBody(url: string, response: Response, options: GetOptions): P
     const { done, value } = await reader.read();
     if (done) return concatBytes(parts);
     receivedBytes += value.byteLength;
-    if (receivedBytes > options.maxBytes) {
+    if (receivedBytes > maxBytes) {
       await reader.cancel();
-      throw new IsthmusError('wire/too-large', `${url} is larger than ${options.maxBytes} bytes.`);
+      throw new IsthmusError('wire/too-large', `${url} is larger than ${maxBytes} bytes.`);
     }
     parts.push(value);
-    options.onProgress?.(receivedBytes);
+    onBytes(receivedBytes);
   }
 }
 
 async function refusal(url: string, response: Response): Promise<IsthmusError> {
   const { status } = response;
   try {
-    const body = await readBody(url, response, { maxBytes: maxErrorBytes });
+    const body = await readBody(url, response, maxErrorBytes, () => {});
     const { code, message } = JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
     if (typeof code === 'string' && isRemoteCode(code)) {
       return remoteError({ code, message: String(message), retryable: status >= 500 });

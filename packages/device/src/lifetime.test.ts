@@ -1,5 +1,6 @@
 import { createManualClock, IsthmusError } from '@isthmus/core';
 import { expect, test } from 'vitest';
+import { createEnding } from './ending.js';
 import { createLifetime } from './lifetime.js';
 
 const never = new Promise<never>(() => {});
@@ -7,13 +8,13 @@ const never = new Promise<never>(() => {});
 test('ends by deadline, by signal and with its parent, each with its own code', async () => {
   const clock = createManualClock();
   const user = new AbortController();
-  const parent = new AbortController();
+  const parent = createEnding();
   const byDeadline = createLifetime({ clock, deadlineMs: 50 }).race(never);
   const bySignal = createLifetime({ clock, signal: user.signal }).race(never);
-  const byParent = createLifetime({ clock, parent: parent.signal }).race(never);
+  const byParent = createLifetime({ clock, parent }).race(never);
   clock.advance(50);
   user.abort('enough');
-  parent.abort(new IsthmusError('link/closed', 'over'));
+  parent.end(new IsthmusError('link/closed', 'over'));
   await expect(byDeadline).rejects.toMatchObject({ code: 'request/deadline' });
   await expect(bySignal).rejects.toMatchObject({ code: 'request/cancelled', cause: 'enough' });
   await expect(byParent).rejects.toMatchObject({ code: 'link/closed' });

@@ -1,4 +1,5 @@
 import { type Clock, IsthmusError } from '@isthmus/core';
+import type { Ending } from './ending.js';
 
 /** How long something is wanted: until a signal, a deadline, or the end of what it belongs to. */
 export interface Lifetime {
@@ -15,7 +16,7 @@ export interface LifetimeOptions {
   /** The user's own; its end is `request/cancelled`. */
   signal?: AbortSignal | undefined;
   /** Of what this belongs to; its reason is passed on. */
-  parent?: AbortSignal | undefined;
+  parent?: Ending | undefined;
   /** From now; its end is `request/deadline`. */
   deadlineMs?: number | undefined;
 }
@@ -29,9 +30,8 @@ export function createLifetime({ clock, signal, parent, deadlineMs }: LifetimeOp
         cause: signal?.reason,
       }),
     );
-  const onParentAbort = (): void => controller.abort(parent?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
-  parent?.addEventListener('abort', onParentAbort, { once: true });
+  const leaveParent = parent?.onEnd((reason) => controller.abort(reason));
   const stopTimer =
     deadlineMs === undefined
       ? undefined
@@ -44,11 +44,10 @@ export function createLifetime({ clock, signal, parent, deadlineMs }: LifetimeOp
         );
   const dispose = (): void => {
     signal?.removeEventListener('abort', onAbort);
-    parent?.removeEventListener('abort', onParentAbort);
+    leaveParent?.();
     stopTimer?.();
   };
-  if (parent?.aborted) onParentAbort();
-  else if (signal?.aborted) onAbort();
+  if (signal?.aborted && !controller.signal.aborted) onAbort();
   if (controller.signal.aborted) {
     dispose();
     throw controller.signal.reason;

@@ -19,6 +19,7 @@ import {
   resultHeaderBytes,
   toIsthmusError,
 } from '@isthmus/core';
+import type { Ending } from './ending.js';
 import { startHeartbeat } from './heartbeat.js';
 import { createChunkPump } from './pump.js';
 import { isRemoteCode, remoteError } from './remote-error.js';
@@ -51,7 +52,8 @@ export interface LinkOptions {
   pingTimeoutMs: number;
   maxResultBytes: number;
   handlers: LinkHandlers;
-  signal: AbortSignal;
+  /** Ends the link. */
+  ending: Ending;
 }
 
 /** One WebSocket, accepted. */
@@ -90,9 +92,10 @@ function runLink(
   resolve: (link: Link) => void,
   reject: (error: IsthmusError) => void,
 ): void {
-  const { clock, handlers, signal, url } = options;
+  const { clock, handlers, url } = options;
   let phase: 'opening' | 'greeted' | 'accepted' | 'ended' = 'opening';
   let failure: unknown;
+  let leaveEnding: () => void = () => {};
   const hasEnded = (): boolean => phase === 'ended';
 
   const end = (error: IsthmusError): void => {
@@ -102,7 +105,7 @@ function runLink(
     stopTimeout();
     heartbeat?.stop();
     pump.stop();
-    signal.removeEventListener('abort', onAbort);
+    leaveEnding();
     try {
       socket.close(closeCodeFor(error.code), error.code);
     } catch {
@@ -111,7 +114,6 @@ function runLink(
     if (wasAccepted) handlers.onClose(error);
     else reject(error);
   };
-  const onAbort = (): void => end(toIsthmusError(signal.reason, 'request/cancelled', 'Cancelled'));
   const send = (message: Uint8Array): void => {
     try {
       socket.send(message as Uint8Array<ArrayBuffer>);
@@ -245,8 +247,7 @@ function runLink(
       end(connectFailed(`${url} cannot be reached (${why}); is the receiver running?`, failure));
     }
   });
-  if (signal.aborted) onAbort();
-  else signal.addEventListener('abort', onAbort, { once: true });
+  leaveEnding = options.ending.onEnd(end);
 }
 
 /** Bytes of WebSocket messages that carry a packet of that size. */

@@ -1,4 +1,5 @@
-import { IsthmusError } from '@isthmus/core';
+import { IsthmusError, systemClock } from '@isthmus/core';
+import { createEnding } from './ending.js';
 import { createHttpGet, receiverUrls } from './http.js';
 
 /** A model that a receiver serves. */
@@ -11,6 +12,7 @@ export interface ServedModel {
 }
 
 const maxAnswerBytes = 4_194_304;
+const stallTimeoutMs = 10_000;
 
 /**
  * What a receiver serves, before connecting to it.
@@ -28,12 +30,24 @@ export async function listModels(
   options: { token?: string; fetch?: typeof globalThis.fetch; signal?: AbortSignal } = {},
 ): Promise<ServedModel[]> {
   const { baseUrl } = receiverUrls(url);
+  const ending = createEnding();
   const get = createHttpGet({
     baseUrl,
     token: options.token ?? null,
+    clock: systemClock,
+    stallTimeoutMs: 10_000,
     fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    clock: systemClock,
+    stallTimeoutMs,
+    ending,
   });
-  const body = await get('models', { maxBytes: maxAnswerBytes, signal: options.signal });
+  const onAbort = (): void =>
+    ending.end(new IsthmusError('request/cancelled', 'Cancelled.', { cause: options.signal?.reason }));
+  options.signal?.addEventListener('abort', onAbort, { once: true });
+  if (options.signal?.aborted) onAbort();
+  const body = await get('models', { maxBytes: maxAnswerBytes }).finally(() =>
+    options.signal?.removeEventListener('abort', onAbort),
+  );
   try {
     const { models } = JSON.parse(new TextDecoder().decode(body)) as { models: unknown };
     if (Array.isArray(models) && models.every(isServedModel)) return models;
@@ -42,9 +56,7 @@ export async function listModels(
     throw new IsthmusError(
       'link/connect-failed',
       `${baseUrl} answers, but not as an Isthmus receiver does.`,
-      {
-        cause,
-      },
+      { cause },
     );
   }
 }

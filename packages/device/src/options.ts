@@ -42,7 +42,7 @@ export interface ConnectOptions {
   reconnect?: ReconnectPolicy;
   /** How long requests wait for a lost link before they fail with `link/lost`. @default 30_000 */
   linkTimeoutMs?: number;
-  /** For connecting and being accepted. @default 10_000 */
+  /** For connecting and being accepted; also how long a download may stand still. @default 10_000 */
   connectTimeoutMs?: number;
   /** @default 5_000 */
   pingIntervalMs?: number;

@@ -21,7 +21,6 @@ export interface SegmentStoreOptions {
   /** Path of the bundle below the receiver's base URL; ends in a slash. */
   bundlePath: string;
   cache: SegmentCache;
-  signal: AbortSignal;
   onEvent: (event: SegmentEvent) => void;
 }
 
@@ -48,7 +47,6 @@ export function createSegmentStore(options: SegmentStoreOptions): ReadFile {
     const { path, numBytes } = file;
     const bytes = await options.get(options.bundlePath + path, {
       maxBytes: numBytes,
-      signal: options.signal,
       onProgress: (receivedBytes) =>
         onEvent({ path, numBytes, receivedBytes, source: 'network', done: false }),
     });

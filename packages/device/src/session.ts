@@ -36,6 +36,9 @@ export interface Session<Frame> {
    * Answers one frame. Several may run at once; those beyond what the receiver takes wait for their turn.
    * Every call ends exactly once, with a result or an error, also if the link breaks meanwhile.
    *
+   * @param frame Tensors and pixels are not copied: do not change them before the call ends. Pictures that only
+   * the platform has (a canvas, a video) are read at once.
+   *
    * @throws IsthmusError `request/cancelled`, `request/deadline`, `request/invalid-plan`, `bundle/no-such-cut`,
    * `codec/…`, `tensor/…`, `image/…`, `runtime/…`, `bundle/hash-mismatch`, `link/lost`, `link/closed`, or what
    * the receiver answers

@@ -33,7 +33,7 @@ export interface SpansOptions {
   manifest: Manifest;
   readFile: ReadFile;
   runtime: Runtime;
-  /** Loaded spans together stay below this, the least recently used going first. */
+  /** Loaded spans together stay below this, the least recently used going first; what runs now is kept. */
   maxDeviceBytes: number;
 }
 

@@ -8,6 +8,7 @@ import {
 } from '@isthmus/core';
 import { createLinkEstimator, type LinkEstimate } from '@isthmus/planner';
 import { createConnection, type LinkState, type LinkStateEvent } from './connection.js';
+import type { Ending } from './ending.js';
 import { type LinkHandlers, openLink } from './link.js';
 import type { ResolvedOptions } from './options.js';
 import { type Answer, createRequestTable } from './requests.js';
@@ -20,7 +21,7 @@ export interface UplinkOptions {
   held: () => Pick<HelloMessage, 'bundle' | 'tables'>;
   client: string;
   /** Ends everything. */
-  signal: AbortSignal;
+  ending: Ending;
   /** Prepares for a receiver that has accepted; requests go out when it is done. */
   onAccept: (accept: AcceptMessage) => Promise<void>;
   onState: (event: LinkStateEvent) => void;
@@ -49,7 +50,7 @@ export interface Uplink {
   close(error: IsthmusError): void;
 }
 
-export function createUplink({ url, options, signal, ...more }: UplinkOptions): Uplink {
+export function createUplink({ url, options, ending, ...more }: UplinkOptions): Uplink {
   const { clock, random } = options;
   const estimator = createLinkEstimator({ clock });
   const requests = createRequestTable({ clock, random });
@@ -104,7 +105,7 @@ export function createUplink({ url, options, signal, ...more }: UplinkOptions): 
         pingTimeoutMs: options.pingTimeoutMs,
         maxResultBytes: options.maxResultBytes,
         handlers: { ...handlers, onClose },
-        signal,
+        ending,
       });
       try {
         await more.onAccept(link.accept);
