@@ -34,8 +34,6 @@ export async function listModels(
   const get = createHttpGet({
     baseUrl,
     token: options.token ?? null,
-    clock: systemClock,
-    stallTimeoutMs: 10_000,
     fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     clock: systemClock,
     stallTimeoutMs,

@@ -1,0 +1,184 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createTensor, parseManifest } from '@isthmus/core';
+import { createGraphBuilder, writeModel } from '@isthmus/graph';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { main } from './cli.js';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'isthmus-cli-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+// Runs a command line in this process; what cac prints by itself is caught as well.
+async function run(...args: string[]) {
+  const out: string[] = [];
+  const notes: string[] = [];
+  const info = vi.spyOn(console, 'info').mockImplementation((text: string) => void out.push(text));
+  const log = vi.spyOn(console, 'log').mockImplementation((text: string) => void out.push(text));
+  try {
+    const exitCode = await main(args, {
+      out: (text) => out.push(text),
+      note: (text) => notes.push(text),
+      env: {},
+      signal: new AbortController().signal,
+    });
+    return { exitCode, out: out.join('\n'), notes: notes.join('\n') };
+  } finally {
+    info.mockRestore();
+    log.mockRestore();
+  }
+}
+
+async function writeClassifier(name: string): Promise<string> {
+  const graph = createGraphBuilder({ name: 'classifier', opset: 13 });
+  const image = graph.input('image', 'float32', [1, 3, 16, 16]);
+  const weights = (shape: number[]) => {
+    const length = shape.reduce((a, b) => a * b, 1);
+    return createTensor(
+      'float32',
+      shape,
+      Float32Array.from({ length }, (_, i) => Math.sin(i * 7.3)),
+    );
+  };
+  const a = graph.node('Conv', [image, graph.constant('a', weights([4, 3, 3, 3]))], { strides: [2, 2] });
+  const b = graph.node('Relu', [a]);
+  const c = graph.node('Conv', [b, graph.constant('b', weights([8, 4, 3, 3]))], { strides: [2, 2] });
+  const d = graph.node('GlobalAveragePool', [graph.node('Relu', [c])]);
+  const e = graph.node('Flatten', [d], { axis: 1 });
+  graph.node('MatMul', [e, graph.constant('head', weights([8, 3]))], {}, { output: 'scores' });
+  graph.output('scores', 'float32', [1, 3]);
+  const path = join(folder, name);
+  await writeFile(path, writeModel(graph.build()));
+  return path;
+}
+
+describe('isthmus', () => {
+  it.each(['pull', 'split', 'serve', 'run', 'demo'])(
+    '%s --help tells its options and an example',
+    async (name) => {
+      const { exitCode, out } = await run(name, '--help');
+      expect(exitCode).toBe(0);
+      expect(out).toContain('--json');
+      expect(out).toMatch(new RegExp(`isthmus ${name}`));
+      expect(out).toMatch(/Example/i);
+    },
+  );
+
+  it('says what a wrong command line is wrong about, and exits with 2', async () => {
+    const cases: [string[], RegExp][] = [
+      [[], /Say which command: pull, split, serve, run, demo/],
+      [['splice'], /no command "splice"/],
+      [['split'], /missing required args/i],
+      [['split', 'x.onnx', '--bogus'], /Unknown option `--bogus`/],
+      [['serve', folder, '--port', 'http'], /--port/],
+      [['split', 'x.onnx', '--fit', 'squeeze'], /--fit/],
+      [['demo', '--rate', 'fast'], /--rate/],
+      [['run', 'ftp://somewhere', 'x.jpg'], /must start with wss:/],
+    ];
+    for (const [args, expected] of cases) {
+      const { exitCode, notes } = await run(...args);
+      expect(notes, args.join(' ')).toMatch(expected);
+      expect(exitCode, args.join(' ')).toBe(2);
+    }
+  });
+
+  it('prints errors as JSON when asked for JSON', async () => {
+    const { exitCode, out } = await run('split', join(folder, 'nothing.onnx'), '--json');
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(out)).toMatchObject({ error: { code: 'model/not-onnx' } });
+  });
+});
+
+describe('isthmus split', () => {
+  it('writes a bundle with picture and labels, verified at every cut', async () => {
+    const model = await writeClassifier('classifier.onnx');
+    const labels = join(folder, 'labels.txt');
+    await writeFile(labels, 'cat\ndog\nship\n');
+    const bundle = join(folder, 'bundle');
+    const args = [
+      model,
+      '--out',
+      bundle,
+      '--picture',
+      'imagenet',
+      '--labels',
+      labels,
+      '--logits',
+      '--verify',
+      '--json',
+    ];
+    const { exitCode, out, notes } = await run('split', ...args);
+    expect(notes).not.toContain('isthmus:');
+    expect(exitCode).toBe(0);
+    const { cuts } = JSON.parse(out) as { cuts: { difference: number }[] };
+    expect(cuts.length).toBeGreaterThan(2);
+    for (const cut of cuts) expect(cut.difference).toBeLessThanOrEqual(1e-4);
+    const manifest = parseManifest(await readFile(join(bundle, 'manifest.json'), 'utf8'));
+    expect(manifest.preprocess).toMatchObject({ width: 16, height: 16, colorOrder: 'rgb' });
+    expect(manifest.task).toEqual({
+      kind: 'classification',
+      output: 'scores',
+      activation: 'softmax',
+      labels: ['cat', 'dog', 'ship'],
+    });
+    expect(manifest.provenance).toMatchObject({ source: 'classifier.onnx', licence: 'unknown' });
+  });
+
+  it('replaces a bundle, but nothing else', async () => {
+    const model = await writeClassifier('again.onnx');
+    const bundle = join(folder, 'again');
+    expect((await run('split', model, '--out', bundle)).exitCode).toBe(0);
+    expect((await run('split', model, '--out', bundle)).exitCode).toBe(0);
+    const other = join(folder, 'photos');
+    await mkdir(other);
+    await writeFile(join(other, 'precious.txt'), 'keep me');
+    const { exitCode, notes } = await run('split', model, '--out', other);
+    expect(notes).toContain('bundle/invalid');
+    expect(exitCode).toBe(1);
+    expect(await readFile(join(other, 'precious.txt'), 'utf8')).toBe('keep me');
+  });
+
+  it('names what is wrong with a file', async () => {
+    const model = await readFile(await writeClassifier('whole.onnx'));
+    const cases: [string, Uint8Array, string][] = [
+      ['text.onnx', new TextEncoder().encode('this is no model'), 'model/'],
+      ['half.onnx', model.subarray(0, model.length >> 1), 'model/truncated'],
+      ['empty.onnx', new Uint8Array(0), 'model/'],
+      ['text.tflite', new TextEncoder().encode('this is no model either'), 'model/'],
+    ];
+    for (const [name, bytes, code] of cases) {
+      await writeFile(join(folder, name), bytes);
+      const { exitCode, notes } = await run('split', join(folder, name), '--out', join(folder, 'never'));
+      expect(notes, name).toContain(`[${code}`);
+      expect(exitCode, name).toBe(1);
+    }
+  });
+
+  it('wants labels for every value, and shapes that can be read', async () => {
+    const model = await writeClassifier('labelled.onnx');
+    const labels = join(folder, 'two.txt');
+    await writeFile(labels, 'cat\ndog\n');
+    const wrong = await run('split', model, '--out', join(folder, 'never'), '--labels', labels);
+    expect(wrong.notes).toMatch(/has 2 labels, but the output scores has 3 values/);
+    const shape = await run('split', model, '--out', join(folder, 'never'), '--input-shape', 'image');
+    expect(shape.notes).toContain('--input-shape looks like');
+  });
+});
+
+describe('isthmus pull', () => {
+  it('lists the base models', async () => {
+    const { out } = await run('pull', '--json');
+    const names = (JSON.parse(out) as { name: string }[]).map(({ name }) => name);
+    expect(names).toEqual(['mobilenet-v1', 'resnet-50', 'tiny-yolo-v2']);
+  });
+
+  it('names them when asked for another', async () => {
+    const { exitCode, notes } = await run('pull', 'gpt-9');
+    expect(notes).toContain('mobilenet-v1');
+    expect(notes).toContain('pull/unknown-model');
+    expect(exitCode).toBe(1);
+  });
+});
