@@ -7,6 +7,7 @@ import { type BrowserPicture, createPictureReader } from './pictures-browser.js'
 import type { Session } from './session.js';
 import type { WebSocketLike } from './socket.js';
 
+export { type ErrorCode, IsthmusError, isIsthmusError } from '@isthmus/core';
 export type { LocalPlan, Plan, SplitPlan } from '@isthmus/planner';
 export { createMemoryCache, type SegmentCache } from './cache.js';
 export { createPageCache } from './cache-page.js';

@@ -7,7 +7,7 @@ import {
   requestHeaderBytes,
   toIsthmusError,
 } from '@isthmus/core';
-import { type ChosenPlan, checkPlan, choosePlan, deviceBytes, type Plan } from '@isthmus/planner';
+import type { ChosenPlan, Plan } from '@isthmus/planner';
 import { type Answered, answerLocally, answerSplit } from './answer.js';
 import { type Bundle, createBundle, fetchManifest } from './bundle.js';
 import type { LinkStateEvent } from './connection.js';
@@ -18,6 +18,7 @@ import { createHttpGet, receiverUrls } from './http.js';
 import { createLifetime, type Lifetime } from './lifetime.js';
 import { type ConnectOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { createPace } from './pace.js';
+import { createPlans } from './plans.js';
 import type { Platform } from './platform.js';
 import type { FrameResult } from './result.js';
 import { createSegmentStore } from './segments.js';
@@ -85,16 +86,12 @@ function createSession<Frame>(
   const devicePace = createPace();
   const cloudPace = createPace();
   let bundle: Bundle | undefined;
-  let lastPlan: ChosenPlan | undefined;
   let closed: Promise<void> | undefined;
 
   const current = (): Bundle => {
     if (bundle === undefined) throw new IsthmusError('internal', 'There is no bundle yet.');
     return bundle;
   };
-  const mayRunLocally = (manifest: Manifest): boolean =>
-    options.mayRunLocally ?? deviceBytes(manifest, manifest.cuts.length - 1) <= options.maxDeviceBytes;
-
   const loadBundle = async (): Promise<void> => {
     const fetched = await fetchManifest(get, bundlePath);
     if (fetched.sha256 === bundle?.sha256) return;
@@ -128,10 +125,18 @@ function createSession<Frame>(
     onReceipt: (receipt) => events.emit('receipt', receipt),
   });
 
+  const plans = createPlans({
+    options,
+    uplink,
+    devicePace,
+    cloudPace,
+    onChange: (plan) => events.emit('plan', plan),
+  });
+
   // The link does not come back at once. If the whole model can be had here, nothing needs to wait for it.
   const answerAlone = async (): Promise<void> => {
     const { manifest, spans } = current();
-    if (uplink.unreachable !== undefined || !mayRunLocally(manifest)) return;
+    if (uplink.unreachable !== undefined || !plans.mayRunLocally(manifest)) return;
     try {
       await spans.load(manifest.cuts.length - 1);
     } catch {
@@ -144,36 +149,6 @@ function createSession<Frame>(
   // A refusal that stays ends the session; a link that was given up leaves a device that may answer alone.
   const onLinkClosed = (event: LinkStateEvent): void => {
     if (uplink.unreachable?.code !== 'link/lost') void close(event.error);
-  };
-
-  const choose = (manifest: Manifest, wanted: Plan | 'auto', deadlineMs: number | undefined): ChosenPlan => {
-    const local = mayRunLocally(manifest);
-    if (wanted !== 'auto') {
-      checkPlan(manifest, wanted);
-      if (wanted.kind === 'split' || local) return { ...wanted, reason: 'as asked' };
-      throw new IsthmusError(
-        'request/invalid-plan',
-        'The device may not run the whole model: mayRunLocally is false, or maxDeviceBytes too small.',
-      );
-    }
-    const deadlines = [deadlineMs, options.target.deadlineMs].filter((value) => value !== undefined);
-    return choosePlan({
-      manifest,
-      estimate: uplink.estimate,
-      deviceSlowdown: devicePace.slowdown,
-      cloudSlowdown: cloudPace.slowdown,
-      codecs: uplink.accept.codecs,
-      maxDeviceBytes: options.maxDeviceBytes,
-      maxPacketBytes: uplink.accept.limits.packetBytes,
-      mayRunLocally: local,
-      ...(deadlines.length > 0 ? { deadlineMs: Math.min(...deadlines) } : {}),
-    });
-  };
-
-  const announce = (plan: ChosenPlan): void => {
-    if (lastPlan !== undefined && samePlan(plan, lastPlan)) return;
-    lastPlan = plan;
-    events.emit('plan', plan);
   };
 
   interface FrameContext {
@@ -189,13 +164,13 @@ function createSession<Frame>(
   ): Promise<{ answered: Answered; plan: ChosenPlan }> => {
     const shared = { ...context, clock, devicePace };
     const locally = async (localPlan: ChosenPlan): Promise<{ answered: Answered; plan: ChosenPlan }> => {
-      announce(localPlan);
+      plans.announce(localPlan);
       return { answered: await answerLocally(shared, frame.tensors), plan: localPlan };
     };
     if (plan.kind === 'local') return locally(plan);
     try {
       if (uplink.unreachable !== undefined) throw uplink.unreachable;
-      announce(plan);
+      plans.announce(plan);
       const answered = await answerSplit(
         {
           ...shared,
@@ -211,7 +186,7 @@ function createSession<Frame>(
       return { answered, plan };
     } catch (error) {
       const isLost = isIsthmusError(error, 'link/lost') && bundle === context.bundle;
-      if (!isLost || !mayRunLocally(context.bundle.manifest)) throw error;
+      if (!isLost || !plans.mayRunLocally(context.bundle.manifest)) throw error;
       try {
         return await locally({ kind: 'local', reason: 'link lost' });
       } catch (localError) {
@@ -231,7 +206,7 @@ function createSession<Frame>(
     const prepareMs = clock.now();
     const prepared = prepareFrame(frame);
     const preprocessMs = clock.now() - prepareMs;
-    const wanted = choose(manifest, runOptions.plan ?? options.plan, runOptions.deadlineMs);
+    const wanted = plans.choose(manifest, runOptions.plan ?? options.plan, runOptions.deadlineMs);
     const { answered, plan } = await answer(prepared, wanted, context);
     const { tensors, bytes, timing } = answered;
     const { geometry } = prepared;
@@ -275,7 +250,7 @@ function createSession<Frame>(
 
   const prepare = async (plan: Plan): Promise<void> => {
     const { manifest, spans, encoder } = current();
-    choose(manifest, plan, undefined);
+    plans.choose(manifest, plan, undefined);
     const lifetime = createLifetime({ clock, parent: life });
     try {
       const to = plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
@@ -317,7 +292,7 @@ function createSession<Frame>(
     async start() {
       if (life.reason !== undefined) throw life.reason;
       await loadBundle();
-      if (options.plan !== 'auto') choose(current().manifest, options.plan, undefined);
+      if (options.plan !== 'auto') plans.choose(current().manifest, options.plan, undefined);
       await uplink.start();
       if (life.reason !== undefined) throw life.reason;
     },
@@ -329,11 +304,6 @@ function tablesOf(manifest: Manifest | undefined): Record<string, string> {
     tablesSha256 === null ? [] : [[id, tablesSha256] as const],
   );
   return Object.fromEntries(withTables);
-}
-
-function samePlan(a: ChosenPlan, b: ChosenPlan): boolean {
-  if (a.kind === 'local' || b.kind === 'local') return a.kind === b.kind;
-  return a.from === b.from && a.codec === b.codec && a.level === b.level && a.to === b.to;
 }
 
 function bitsPerPixel({ preprocess }: Manifest, plan: ChosenPlan, payloadBytes: number): number | null {

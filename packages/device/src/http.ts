@@ -77,6 +77,9 @@ export function createHttpGet(options: HttpOptions): HttpGet {
     };
     try {
       const response = await fetch(url, {
+        // What is verified has a cache of its own. A browser's would keep what was damaged on its way, and go on
+        // giving it, since the receiver's ETag has not changed.
+        cache: 'no-store',
         headers: token === null ? {} : { authorization: `Bearer ${token}` },
         signal: controller.signal,
       });

@@ -9,6 +9,7 @@ import type { Platform } from './platform.js';
 import type { Session } from './session.js';
 import type { WebSocketLike } from './socket.js';
 
+export { type ErrorCode, IsthmusError, isIsthmusError } from '@isthmus/core';
 export type { LocalPlan, Plan, SplitPlan } from '@isthmus/planner';
 export { createMemoryCache, type SegmentCache } from './cache.js';
 export { createFolderCache } from './cache-folder.js';

@@ -14,7 +14,7 @@ import { deviceBytes } from '@isthmus/planner';
 import type { ReadFile } from './segments.js';
 
 /** The tensors of the cut a span ends at, and how long the model ran. */
-export interface SpanResult {
+interface SpanResult {
   tensors: NamedTensors;
   durationMs: number;
 }
