@@ -8,7 +8,7 @@ import {
   maxChunkBytes,
   type NamedTensors,
 } from '@isthmus/core';
-import type { SplitPlan } from '@isthmus/planner';
+import { profiledMs, type SplitPlan } from '@isthmus/planner';
 import type { Bundle } from './bundle.js';
 import type { Lifetime } from './lifetime.js';
 import { bytesOnWire } from './link.js';
@@ -163,8 +163,4 @@ async function runSpan(
   const result = await lifetime.race(bundle.spans.run(to, frame));
   if (to > 0) devicePace.add(result.durationMs, profiledMs(bundle.manifest, 0, to));
   return result;
-}
-
-function profiledMs({ segments }: Manifest, from: number, to: number): number {
-  return segments.slice(from, to).reduce((sum, { profile }) => sum + profile.durationMs, 0);
 }

@@ -99,7 +99,7 @@ function createSession<Frame>(
     bundle = createBundle({ ...options, ...fetched, readFile });
     // Packets of the old bundle mean nothing to the receiver; their frames are run again.
     uplink.failPending(linkLost('The receiver came back with another bundle.'));
-    await old?.spans.release();
+    await old?.spans.release().catch(() => {});
   };
 
   const uplink = createUplink({

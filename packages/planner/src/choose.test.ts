@@ -1,6 +1,14 @@
 import { isIsthmusError, type Manifest } from '@isthmus/core';
 import { expect, test } from 'vitest';
-import { checkPlan, choosePlan, deviceBytes, type LinkEstimate, type Plan, pricePlans } from './index.js';
+import {
+  checkPlan,
+  choosePlan,
+  deviceBytes,
+  type LinkEstimate,
+  type Plan,
+  pricePlans,
+  profiledMs,
+} from './index.js';
 
 const sha256 = '0'.repeat(64);
 const tensor = (name: string, shape: number[]) => ({
@@ -78,6 +86,15 @@ test('prices device, link and cloud apart', () => {
   }).find(({ plan }) => plan.kind === 'split' && plan.from === 1 && plan.codec === 'raw' && plan.level === 0);
   expect(found).toMatchObject({ deviceMs: 30, cloudMs: 15, numBytes: 40_020, bits: 32 });
   expect(found?.linkMs).toBeCloseTo(50.02);
+});
+
+test('counts operations where nothing was measured', () => {
+  const segments = manifest.segments.map((segment) => ({
+    ...segment,
+    profile: { ...segment.profile, durationMs: 0, flops: 4e8 },
+  }));
+  expect(profiledMs({ ...manifest, segments }, 0, 2)).toBe(80);
+  expect(profiledMs(manifest, 0, 2)).toBe(40);
 });
 
 test('on a fast link the cloud does everything, on a slow one the device does more', () => {

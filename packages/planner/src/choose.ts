@@ -10,7 +10,7 @@ import {
   tensorBytes,
 } from '@isthmus/core';
 import type { LinkEstimate } from './link.js';
-import { type ChosenPlan, deviceBytes, type Plan } from './plan.js';
+import { type ChosenPlan, deviceBytes, type Plan, profiledMs } from './plan.js';
 
 export interface PlanRequest {
   manifest: Manifest;
@@ -61,8 +61,6 @@ export function pricePlans(request: PlanRequest): PricedPlan[] {
   const lastCut = manifest.cuts.length - 1;
   const maxDeviceCut = request.maxDeviceCut ?? lastCut;
   const maxBytes = request.maxDeviceBytes ?? Infinity;
-  const spanMs = (from: number, to: number): number =>
-    manifest.segments.slice(from, to).reduce((sum, { profile }) => sum + profile.durationMs, 0);
   const fits = (cut: number): boolean => cut <= maxDeviceCut && deviceBytes(manifest, cut) <= maxBytes;
   const priced: PricedPlan[] = [];
 
@@ -72,8 +70,8 @@ export function pricePlans(request: PlanRequest): PricedPlan[] {
       entry.levels.forEach((codecLevel, level) => {
         const size = estimateSize(entry, codecLevel, getCut(manifest, from));
         if (size === undefined || size.numBytes > (request.maxPacketBytes ?? Infinity)) return;
-        const deviceMs = deviceSlowdown * spanMs(0, from);
-        const cloudMs = cloudSlowdown * spanMs(to, lastCut);
+        const deviceMs = deviceSlowdown * profiledMs(manifest, 0, from);
+        const cloudMs = cloudSlowdown * profiledMs(manifest, to, lastCut);
         const linkMs =
           (1000 * size.numBytes) / (estimate.bytesPerSecond ?? unknownBytesPerSecond) +
           (estimate.roundTripMs ?? unknownRoundTripMs);
@@ -83,7 +81,7 @@ export function pricePlans(request: PlanRequest): PricedPlan[] {
     }
   }
   if (request.mayRunLocally === true && fits(lastCut)) {
-    const deviceMs = deviceSlowdown * spanMs(0, lastCut);
+    const deviceMs = deviceSlowdown * profiledMs(manifest, 0, lastCut);
     const plan: Plan = { kind: 'local' };
     priced.push({ plan, deviceMs, linkMs: 0, cloudMs: 0, totalMs: deviceMs, numBytes: 0, bits: 32 });
   }

@@ -6,5 +6,6 @@ export {
   deviceBytes,
   type LocalPlan,
   type Plan,
+  profiledMs,
   type SplitPlan,
 } from './plan.js';
