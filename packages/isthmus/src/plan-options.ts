@@ -20,7 +20,7 @@ export function parsePlans(given: readonly string[], manifest: Manifest): PlanCh
 }
 
 /** Every plan of a bundle, from the frame at cut 0 to the last cut, then `local`. */
-export function allPlans(manifest: Manifest): Plan[] {
+function allPlans(manifest: Manifest): Plan[] {
   const plans = manifest.codecs.flatMap((codec) =>
     codec.paths.flatMap(({ from, to }) =>
       codec.levels.map((_, level): Plan => ({ kind: 'split', from, codec: codec.id, level, to })),
