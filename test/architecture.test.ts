@@ -33,19 +33,27 @@ interface PackageJson {
   peerDependencies?: Record<string, string>;
 }
 
+function isOurs(name: string): boolean {
+  return name === 'isthmus' || name.startsWith('@isthmus/');
+}
+
 function readJson<T>(path: string): T {
   return JSON.parse(readFileSync(join(root, path), 'utf8')) as T;
 }
 
 describe.each(folders)('%s', (folder) => {
   const json = readJson<PackageJson>(join(folder, 'package.json'));
-  const ours = Object.keys({ ...json.dependencies, ...json.devDependencies, ...json.peerDependencies }).filter(
-    (name) => name === 'isthmus' || name.startsWith('@isthmus/'),
-  );
+  const ours = Object.keys({ ...json.dependencies, ...json.peerDependencies }).filter(isOurs);
 
   it('depends only on packages below it', () => {
     expect(Object.keys(allowed)).toContain(json.name);
     expect(ours.filter((name) => !allowed[json.name]!.includes(name))).toEqual([]);
+  });
+
+  it('needs at most a runtime more for its tests', () => {
+    const forTests = [...allowed[json.name]!, '@isthmus/core', '@isthmus/runtime'];
+    const more = Object.keys(json.devDependencies ?? {}).filter(isOurs);
+    expect(more.filter((name) => !forTests.includes(name) || name === json.name)).toEqual([]);
   });
 
   it('references in TypeScript exactly what it depends on', () => {
