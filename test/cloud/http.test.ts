@@ -236,14 +236,23 @@ describe('attached to a server that has other things to do', () => {
     });
   }
 
-  it('turns away upgrades that nobody else wants', async () => {
+  it('leaves upgrades that only it listens for to the request handlers', async () => {
     const { receiver } = await stage.open(fixture);
-    await start(
-      () => {},
-      (target) => receiver.attach(target, '/isthmus'),
-      true,
-    );
-    await expect(connectWire(`ws://${base}/else`)).rejects.toThrow('404');
+    const add = (target: Server): void => {
+      target.on('request', (incoming, response) => {
+        response.statusCode = 418;
+        response.end(incoming.headers.upgrade);
+      });
+    };
+    await start(add, (target) => receiver.attach(target, '/isthmus'), true);
+    await expect(connectWire(`ws://${base}/else`)).rejects.toThrow('418');
+    const answer = await new Promise<string>((resolve) => {
+      const headers = { connection: 'upgrade', upgrade: 'h2c' };
+      httpRequest(`http://${base}/app`, { headers }, (response) => {
+        response.once('data', (data) => resolve(`${response.statusCode} ${data}`));
+      }).end();
+    });
+    expect(answer).toBe('418 h2c');
     expect(() => receiver.attach(server, 'isthmus/?x')).toThrow(
       expect.objectContaining({ code: 'usage/invalid' }),
     );

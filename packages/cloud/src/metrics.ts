@@ -29,7 +29,7 @@ export interface ReceiverStats {
 }
 
 /** What is measured by counting, as it happens. */
-export interface Counts {
+interface Counts {
   requests: number;
   succeeded: number;
   failed: number;

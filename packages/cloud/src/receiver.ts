@@ -21,6 +21,8 @@ import { SpanPool } from './spans.js';
 
 // Connections above the limit are let in for as long as it takes to tell them so; beyond these, not even that.
 const refusalRoom = 64;
+// TCP connections a server of our own takes for downloads, besides those of WebSockets.
+const httpRoom = 256;
 const defaultDrainMs = 30_000;
 const defaultSpanBytes = 2 ** 31;
 
@@ -197,6 +199,7 @@ export async function createReceiver(options: ReceiverOptions): Promise<Receiver
     async listen(port, host = '127.0.0.1') {
       if (draining) throw drainingError();
       const server = createServer();
+      server.maxConnections = limits.connections + refusalRoom + httpRoom;
       detachers.push(attachRoutes(server, '/', routes));
       const address = await listenOn(server, port, host);
       ownServers.push(server);

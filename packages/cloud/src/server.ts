@@ -1,5 +1,6 @@
-import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
+import { type Server as HttpServer, type IncomingMessage, ServerResponse } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { IsthmusError, maxControlBytes } from '@isthmus/core';
 import { type WebSocket, WebSocketServer } from 'ws';
@@ -55,11 +56,19 @@ export function attachRoutes(server: WebServer, basePath: string, routes: Routes
     else sockets.handleUpgrade(request, socket, head, (webSocket) => routes.onSocket(webSocket, request));
   };
 
-  // Node.js hands out upgrades only while somebody listens for them.
-  const onForeignUpgrade = (_request: IncomingMessage, socket: Duplex): void => {
+  // Node.js hands out upgrades only while somebody listens for them, and else takes them for plain requests. When
+  // only we listen, those of others become plain requests again.
+  const onForeignUpgrade = (request: IncomingMessage, socket: Duplex): void => {
     if (server.listenerCount('upgrade') > 1) return;
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
     socket.on('error', () => socket.destroy());
-    refuseUpgrade(socket, '404 Not Found');
+    response.assignSocket(socket as Socket);
+    response.on('finish', () => {
+      response.detachSocket(socket as Socket);
+      socket.end();
+    });
+    server.emit('request', request, response);
   };
 
   server.emit = intercept as typeof server.emit;

@@ -62,7 +62,7 @@ export interface ReceiptMessage {
   numBytes: number;
   firstMs: number;
   lastMs: number;
-  /** Milliseconds between arrival and decoding. */
+  /** Milliseconds waiting: for a turn, for the span to load, for the runtime. With the others, all of the time. */
   queueMs: number;
   decodeMs: number;
   runMs: number;
