@@ -17,7 +17,7 @@ import type { Bundle } from './bundle-store.js';
 export interface ServedModel {
   readonly id: string;
   readonly bundle: Bundle;
-  /** By index in the manifest; undefined where this receiver does not know the kind. */
+  /** By index in the manifest; undefined where this receiver does not know the kind, or lacks what it takes. */
   readonly decoders: readonly (Decoder | undefined)[];
 }
 
@@ -26,7 +26,7 @@ export async function serveModel(
   bundle: Bundle,
   kinds: readonly CodecKind[],
   runtime: Runtime,
-  onUnknown: (entry: CodecEntry) => void,
+  onUnknown: (entry: CodecEntry, reason: string) => void,
 ): Promise<ServedModel> {
   const { manifest, readFile } = bundle;
   const decoders: (Decoder | undefined)[] = [];
@@ -35,9 +35,11 @@ export async function serveModel(
       const kind = findCodecKind(kinds, entry);
       decoders.push(await kind.createDecoder({ manifest, entry, readFile, runtime }));
     } catch (error) {
-      if (!isIsthmusError(error, 'codec/unknown')) throw error;
+      const isMissing =
+        isIsthmusError(error, 'codec/unknown') || isIsthmusError(error, 'runtime/unavailable');
+      if (!isMissing) throw error;
       decoders.push(undefined);
-      onUnknown(entry);
+      onUnknown(entry, error.message);
     }
   }
   return { id: manifest.model, bundle, decoders };

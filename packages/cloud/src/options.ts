@@ -46,7 +46,7 @@ export interface ReceiverOptions {
    */
   allowedOrigins?: readonly string[] | '*';
   limits?: Partial<ReceiverLimits>;
-  /** @default builtinCodecs */
+  /** @default builtinCodecs, and `pixels` if the package sharp is installed */
   codecs?: readonly CodecKind[];
   /** @default systemClock */
   clock?: Clock;

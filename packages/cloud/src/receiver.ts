@@ -1,7 +1,15 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { builtinCodecs, IsthmusError, type Runtime, systemClock } from '@isthmus/core';
+import {
+  builtinCodecs,
+  type CodecKind,
+  createPixelsCodec,
+  IsthmusError,
+  type Runtime,
+  systemClock,
+} from '@isthmus/core';
 import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { pino } from 'pino';
 import type { WebSocket } from 'ws';
 import { drainingError, type Peer } from './admission.js';
@@ -72,7 +80,7 @@ export async function createReceiver(options: ReceiverOptions): Promise<Receiver
   const limits = resolveLimits(options.limits);
   const authorize = createAuthorizer(options.auth);
   const isOriginAllowed = createOriginCheck(options.allowedOrigins);
-  const { clock = systemClock, codecs = builtinCodecs, concurrency = 2 } = options;
+  const { clock = systemClock, codecs = defaultCodecs(), concurrency = 2 } = options;
   if (!Number.isSafeInteger(concurrency) || concurrency < 1) {
     throw new IsthmusError(
       'usage/invalid',
@@ -238,6 +246,10 @@ export async function createReceiver(options: ReceiverOptions): Promise<Receiver
   return receiver;
 }
 
+function defaultCodecs(): readonly CodecKind[] {
+  return [...builtinCodecs, createPixelsCodec(createSharpCoder())];
+}
+
 async function openModels(
   options: ReceiverOptions,
   runtime: Runtime,
@@ -250,8 +262,8 @@ async function openModels(
   const models = new Map<string, ServedModel>();
   for (const source of options.bundles) {
     const bundle = await openBundle(typeof source === 'string' ? folderBundle(source) : source);
-    const model = await serveModel(bundle, codecs, runtime, (entry) =>
-      log.warn({ model: bundle.manifest.model, codec: entry.id, kind: entry.kind }, 'unknown codec left out'),
+    const model = await serveModel(bundle, codecs, runtime, (entry, reason) =>
+      log.warn({ model: bundle.manifest.model, codec: entry.id, kind: entry.kind, reason }, 'codec left out'),
     );
     if (models.has(model.id)) {
       throw new IsthmusError(

@@ -10,6 +10,8 @@ export {
   findCodecKind,
   getLevel,
 } from './codecs/codec.js';
+export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
+export { createPixelsCodec, type PictureCoder } from './codecs/pixels.js';
 export {
   type ErrorCode,
   IsthmusError,

@@ -3,6 +3,7 @@ import { createPageCache } from './cache-page.js';
 import { connectOn } from './connect.js';
 import type { PlainFrame } from './frame.js';
 import type { ConnectOptions } from './options.js';
+import { createBrowserCoder } from './picture-coder-browser.js';
 import { type BrowserPicture, createPictureReader } from './pictures-browser.js';
 import type { Session } from './session.js';
 import type { WebSocketLike } from './socket.js';
@@ -53,6 +54,7 @@ export function connect(url: string, options: ConnectOptions): Promise<Session<F
       createRuntime: () => createWebRuntime(),
       createCache: () => createPageCache(),
       openWebSocket: (socketUrl) => new WebSocket(socketUrl) as WebSocketLike,
+      createPictureCoder: () => createBrowserCoder(),
       readFrame: createPictureReader(),
     },
     url,

@@ -1,10 +1,10 @@
 import { IsthmusError } from '@isthmus/core';
 import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder, decodePicture } from '@isthmus/runtime/pictures';
 import { createFolderCache } from './cache-folder.js';
 import { connectOn } from './connect.js';
 import type { PlainFrame } from './frame.js';
 import type { ConnectOptions } from './options.js';
-import { decodePicture } from './pictures-node.js';
 import type { Platform } from './platform.js';
 import type { Session } from './session.js';
 import type { WebSocketLike } from './socket.js';
@@ -36,6 +36,7 @@ const platform: Platform = {
   createRuntime: () => createNodeRuntime(),
   createCache: () => createFolderCache(),
   openWebSocket,
+  createPictureCoder: () => createSharpCoder(),
   readFrame: async (frame) => (frame instanceof Uint8Array ? decodePicture(frame) : undefined),
 };
 

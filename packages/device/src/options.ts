@@ -2,6 +2,7 @@ import {
   builtinCodecs,
   type Clock,
   type CodecKind,
+  createPixelsCodec,
   IsthmusError,
   type Runtime,
   systemClock,
@@ -52,7 +53,7 @@ export interface ConnectOptions {
   maxResultBytes?: number;
   /** Ends connecting, not the session. @default none */
   signal?: AbortSignal;
-  /** @default builtinCodecs */
+  /** @default builtinCodecs, and `pixels` with the platform's picture encoders */
   codecs?: readonly CodecKind[];
   /** @default the platform's own, or the `ws` package in Node */
   webSocket?: OpenWebSocket;
@@ -97,7 +98,7 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
     pingIntervalMs: 5_000,
     pingTimeoutMs: 15_000,
     maxResultBytes: 67_108_864,
-    codecs: builtinCodecs,
+    codecs: [...builtinCodecs, createPixelsCodec(platform.createPictureCoder())],
     webSocket: platform.openWebSocket,
     // Browsers insist that fetch is called on the page.
     fetch: (input, init) => globalThis.fetch(input, init),

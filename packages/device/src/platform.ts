@@ -1,4 +1,4 @@
-import type { Runtime } from '@isthmus/core';
+import type { PictureCoder, Runtime } from '@isthmus/core';
 import type { SegmentCache } from './cache.js';
 import type { ReadPlatformFrame } from './frame.js';
 import type { OpenWebSocket } from './socket.js';
@@ -10,5 +10,7 @@ export interface Platform {
   createRuntime(): Runtime;
   createCache(): SegmentCache;
   openWebSocket: OpenWebSocket;
+  /** What encodes frames that travel as pictures. */
+  createPictureCoder(): PictureCoder;
   readFrame: ReadPlatformFrame;
 }

@@ -8,6 +8,7 @@ export {
   valueInfo,
 } from './build.js';
 export { type Bundle, bundleSpan, spanBodies } from './bundle.js';
+export { pixelsEntries } from './codec-entries.js';
 export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
 export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';
 export { firstFrame, seededFrame } from './frames.js';

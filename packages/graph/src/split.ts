@@ -13,7 +13,7 @@ import {
 } from '@isthmus/core';
 import { openBatch } from './batch.js';
 import type { Bundle } from './bundle.js';
-import { codecEntries } from './codec-entries.js';
+import { codecEntries, pixelsEntries } from './codec-entries.js';
 import { infoBytes, nodeCosts } from './costs.js';
 import { type CutCandidate, findCuts, isSendable } from './cuts.js';
 import { type FlowGraph, indexFlow } from './flow.js';
@@ -145,7 +145,10 @@ export async function splitModel(model: Uint8Array | ModelProto, options: SplitO
     cuts: manifestCuts,
     segments,
     shared,
-    codecs: codecEntries(manifestCuts),
+    codecs: [
+      ...codecEntries(manifestCuts),
+      ...pixelsEntries({ preprocess: options.preprocess ?? null, cuts: manifestCuts }),
+    ],
     profiledOn: [runtime.description, options.machine, options.date].filter(Boolean).join(', '),
   };
   const numRuns = options.profileRuns ?? 5;

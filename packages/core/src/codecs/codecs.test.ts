@@ -21,7 +21,15 @@ const float32 = (shape: number[], values: ArrayLike<number>): Tensor<'float32'> 
   createTensor('float32', shape, Float32Array.from(values));
 const at = (level: number) => ({ from: 0, to: 0, level });
 
-const shapes = fc.constantFrom<number[][]>([1, 3, 5, 7], [1, 8, 1, 1], [1, 2, 5, 5], [1, 1000], [2, 3, 4], [7], []);
+const shapes = fc.constantFrom<number[][]>(
+  [1, 3, 5, 7],
+  [1, 8, 1, 1],
+  [1, 2, 5, 5],
+  [1, 1000],
+  [2, 3, 4],
+  [7],
+  [],
+);
 const tensors = shapes.chain((shape) =>
   fc
     .array(fc.float({ noNaN: true, min: Math.fround(-1e30), max: Math.fround(1e30) }), {

@@ -3,7 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { IsthmusError, type Manifest, type Preprocess, type Runtime, type Task } from '@isthmus/core';
-import { importTflite, type ModelProto, readModel, splitModel, verifyBundle } from '@isthmus/graph';
+import {
+  importTflite,
+  type ModelProto,
+  pixelsEntries,
+  readModel,
+  splitModel,
+  verifyBundle,
+} from '@isthmus/graph';
 import { recipes } from '@isthmus/models';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 import type { CAC } from 'cac';
@@ -202,6 +209,8 @@ function describeTask(manifest: Manifest, options: SplitOptions, labels: string[
       );
     }
     manifest.preprocess = picturePreset(options.picture, width!, height!, options.fit);
+    const otherCodecs = manifest.codecs.filter(({ kind }) => kind !== 'pixels');
+    manifest.codecs = [...otherCodecs, ...pixelsEntries(manifest)];
   }
   if (labels === undefined) return;
   const [output, ...others] = manifest.cuts.at(-1)!.tensors;

@@ -1,6 +1,6 @@
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
-import { decodePicture } from './pictures-node.js';
+import { decodePicture } from './index.js';
 
 // Red on the left, blue on the right.
 const data = Uint8Array.from({ length: 8 * 4 * 3 }, (_, i) => {

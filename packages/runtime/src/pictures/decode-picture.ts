@@ -1,4 +1,5 @@
 import { IsthmusError, type RawImage } from '@isthmus/core';
+import { importSharp } from './sharp.js';
 
 // A picture of a few kilobytes can unpack to gigabytes.
 const maxPixels = 100_000_000;
@@ -10,7 +11,10 @@ const maxPixels = 100_000_000;
  * `image/unsupported` if sharp is not installed
  */
 export async function decodePicture(bytes: Uint8Array): Promise<RawImage> {
-  const sharp = await importSharp();
+  const sharp = await importSharp(
+    'image/unsupported',
+    'Decoding pictures needs the package sharp: npm install sharp. Or pass pixels as { data, width, height }.',
+  );
   try {
     const { data, info } = await sharp(bytes, { failOn: 'truncated', limitInputPixels: maxPixels })
       .rotate()
@@ -35,16 +39,4 @@ function toRgb(data: Uint8Array, width: number, height: number, channels: number
   const rgb = new Uint8Array(3 * width * height);
   for (let i = 0; i < rgb.length; i++) rgb[i] = data[Math.floor(i / 3) * channels]!;
   return { data: rgb, width, height, channels: 3 };
-}
-
-async function importSharp(): Promise<typeof import('sharp').default> {
-  try {
-    return (await import('sharp')).default;
-  } catch (cause) {
-    throw new IsthmusError(
-      'image/unsupported',
-      'Decoding pictures needs the package sharp: npm install sharp. Or pass pixels as { data, width, height }.',
-      { cause },
-    );
-  }
 }

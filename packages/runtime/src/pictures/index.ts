@@ -1,0 +1,2 @@
+export { decodePicture } from './decode-picture.js';
+export { createSharpCoder } from './sharp-coder.js';
