@@ -195,6 +195,23 @@ export function countValues(values: ArrayLike<number>, minValue: number, maxValu
 }
 
 /**
+ * The counts without the ends that are too rare to be listed in a table of this precision: a listed value takes a
+ * slot at least, which many together cannot afford. They count as outside, and need an escape.
+ */
+export function trimCounts(counted: ValueCounts, precision: number): ValueCounts {
+  const { counts, minValue, outside } = counted;
+  const total = counts.reduce((sum, count) => sum + count, outside);
+  const rare = total * 2 ** -(precision + 1);
+  let from = 0;
+  let to = counts.length;
+  while (to > from + 1 && counts[to - 1]! < rare) to--;
+  while (from < to - 1 && counts[from]! < rare) from++;
+  const kept = counts.slice(from, to);
+  const keptTotal = kept.reduce((sum, count) => sum + count, 0);
+  return { counts: kept, minValue: minValue + from, outside: total - keptTotal };
+}
+
+/**
  * How many bits `table` needs for values counted so, escapes at about their price; Infinity where it cannot code
  * them. For choosing a table, not for coding: it is a float.
  */
