@@ -34,6 +34,18 @@ describe('classification', () => {
     ]);
   });
 
+  it('gives the best of any scores, the first of equal ones first', () => {
+    const anyScores = fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength: 40 });
+    fc.assert(
+      fc.property(anyScores, fc.nat(8), (scores, topK) => {
+        const unlabelled = { ...task, labels: [] } as Task;
+        const found = classesOf(interpret(unlabelled, floats([1, scores.length], scores), { topK }));
+        const sorted = scores.map((score, index) => ({ index, label: '', score }));
+        expect(found).toEqual(sorted.sort((a, b) => b.score - a.score).slice(0, topK));
+      }),
+    );
+  });
+
   it('takes the sizes of 1 that pooling leaves, and float16', () => {
     const data = float32ToFloat16(Float32Array.of(0, 0, 1));
     const outputs = { out: createTensor('float16', [1, 3, 1, 1], data) };

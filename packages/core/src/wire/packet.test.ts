@@ -21,7 +21,7 @@ describe('crc32', () => {
   });
 
   it('does not depend on how the bytes lie', () => {
-    // The bitwise definition, to hold the eight-bytes-a-step one against.
+    // The bitwise definition, to hold the sixteen-bytes-a-step one against.
     const reference = (bytes: Uint8Array): number => {
       let crc = -1;
       for (const byte of bytes) {
@@ -31,8 +31,9 @@ describe('crc32', () => {
       return ~crc >>> 0;
     };
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 70 }), (bytes) => {
-        expect(crc32(bytes)).toBe(reference(bytes));
+      fc.property(fc.uint8Array({ maxLength: 70 }), fc.nat(5), (bytes, skipped) => {
+        const part = bytes.subarray(skipped);
+        expect(crc32(part)).toBe(reference(part));
       }),
     );
   });
