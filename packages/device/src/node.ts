@@ -66,7 +66,8 @@ export function connect(url: string, options: ConnectOptions): Promise<Session<F
 async function openWebSocket(url: string): Promise<WebSocketLike> {
   try {
     const { WebSocket } = await import('ws');
-    return new WebSocket(url, { perMessageDeflate: false }) as unknown as WebSocketLike;
+    const options = { perMessageDeflate: false, ...(hasNoProxy(url) && { generateMask: leaveUnmasked }) };
+    return new WebSocket(url, options) as unknown as WebSocketLike;
   } catch (cause) {
     throw new IsthmusError(
       'link/connect-failed',
@@ -74,4 +75,15 @@ async function openWebSocket(url: string): Promise<WebSocketLike> {
       { cause },
     );
   }
+}
+
+// Masking keeps what a client sends from looking like HTTP to a proxy in between (RFC 6455, 10.3). Inside TLS, and on
+// one machine, there is none that could look; a mask of zeros then saves half of the time that sending takes.
+function hasNoProxy(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === 'wss:' || ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+}
+
+function leaveUnmasked(mask: Buffer): void {
+  mask.fill(0);
 }
