@@ -7,6 +7,7 @@ import { RansDecoder } from './rans-decoder.js';
 import { RansEncoder } from './rans-encoder.js';
 import { prepareDecoding, prepareEncoding } from './rans-tables.js';
 import { type FrequencyTable, tableFromCounts } from './tables.js';
+import { mutate } from './testing/mutate.js';
 import { makeRandom } from './testing/random.js';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -279,18 +280,3 @@ describe('rANS', () => {
     expect(() => decode(tables, bytes, new Uint16Array(59).fill(1))).toThrow(corrupt);
   });
 });
-
-/** A copy with a few bytes changed, cut, added or all replaced. */
-function mutate(bytes: Uint8Array, random: () => number): Uint8Array {
-  const kind = random();
-  const copy = Uint8Array.from(bytes);
-  if (kind < 0.7) {
-    for (let n = 1 + Math.floor(random() * 3); n > 0; n--) {
-      copy[Math.floor(random() * copy.length)] = Math.floor(random() * 256);
-    }
-    return copy;
-  }
-  if (kind < 0.8) return copy.subarray(0, Math.floor(random() * copy.length));
-  if (kind < 0.9) return Uint8Array.from([...copy, ...copy.subarray(0, 1 + Math.floor(random() * 9))]);
-  return copy.map(() => Math.floor(random() * 256));
-}
