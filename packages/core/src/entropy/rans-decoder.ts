@@ -26,9 +26,10 @@ export class RansDecoder {
   readonly #words: Uint16Array;
   readonly #end: number;
   #next: number = ransHeaderBytes / 2;
-  #even: number;
-  #odd: number;
-  #atOdd = false;
+  /** Of values with an even index, and of the others. An array, since such numbers do not fit all engines' fields. */
+  readonly #states: Int32Array;
+  /** The index of the state whose turn it is. */
+  #turn: 0 | 1 = 0;
 
   /** @throws IsthmusError `codec/corrupt` if the bytes cannot be a stream. */
   constructor(tables: RansDecodingTables, bytes: Uint8Array) {
@@ -39,9 +40,9 @@ export class RansDecoder {
     this.#end = bytes.byteLength / 2;
     this.#words = new Uint16Array(this.#end + 2);
     new Uint8Array(this.#words.buffer).set(bytes);
-    this.#even = this.#words[0]! | (this.#words[1]! << 16);
-    this.#odd = this.#words[2]! | (this.#words[3]! << 16);
-    if (this.#even < ransLowest || this.#odd < ransLowest) throw corrupt('its states are out of range');
+    this.#states = new Int32Array(this.#words.buffer.slice(0, ransHeaderBytes));
+    if (this.#states[0]! < ransLowest || this.#states[1]! < ransLowest)
+      throw corrupt('its states are out of range');
   }
 
   /**
@@ -59,12 +60,12 @@ export class RansDecoder {
     const escapeSymbol = info[4 * table + 3]!;
     const mask = (1 << precision) - 1;
     let i = from;
-    if (i < to && this.#atOdd) out[i++] = this.readOne(table);
+    if (i < to && this.#turn === 1) out[i++] = this.readOne(table);
     const words = this.#words;
     const end = this.#end;
     let next = this.#next;
-    let even = this.#even;
-    let odd = this.#odd;
+    let even = this.#states[0]!;
+    let odd = this.#states[1]!;
     for (const stop = to - 2; i <= stop; i += 2) {
       const firstSlot = even & mask;
       const secondSlot = odd & mask;
@@ -75,8 +76,8 @@ export class RansDecoder {
         out[i] = this.readOne(table);
         out[i + 1] = this.readOne(table);
         next = this.#next;
-        even = this.#even;
-        odd = this.#odd;
+        even = this.#states[0]!;
+        odd = this.#states[1]!;
         continue;
       }
       out[i] = min + first;
@@ -109,15 +110,15 @@ export class RansDecoder {
     const { slots, entries, info, precision, numTables } = this.#tables;
     const mask = (1 << precision) - 1;
     let i = from;
-    if (i < to && this.#atOdd) {
+    if (i < to && this.#turn === 1) {
       out[i] = this.readOne(tableOf[i]!);
       i++;
     }
     const words = this.#words;
     const end = this.#end;
     let next = this.#next;
-    let even = this.#even;
-    let odd = this.#odd;
+    let even = this.#states[0]!;
+    let odd = this.#states[1]!;
     for (const stop = to - 2; i <= stop; i += 2) {
       const firstTable = tableOf[i]!;
       const secondTable = tableOf[i + 1]!;
@@ -132,8 +133,8 @@ export class RansDecoder {
         out[i] = this.readOne(firstTable);
         out[i + 1] = this.readOne(secondTable);
         next = this.#next;
-        even = this.#even;
-        odd = this.#odd;
+        even = this.#states[0]!;
+        odd = this.#states[1]!;
         continue;
       }
       out[i] = info[4 * firstTable]! + first;
@@ -163,7 +164,7 @@ export class RansDecoder {
   readOne(table: number): number {
     const { slots, entries, info, precision, numTables } = this.#tables;
     if (!Number.isInteger(table) || table < 0 || table >= numTables) throw noSuchTable(table, numTables);
-    const state = this.#atOdd ? this.#odd : this.#even;
+    const state = this.#states[this.#turn]!;
     const slot = state & ((1 << precision) - 1);
     const symbol = slots[(table << precision) + slot]!;
     const entry = entries[info[4 * table + 2]! + symbol]!;
@@ -173,13 +174,13 @@ export class RansDecoder {
       symbol === info[4 * table + 3]
         ? readEscape(this, min, min + info[4 * table + 1]! - 1, corrupt)
         : min + symbol;
-    this.#atOdd = !this.#atOdd;
+    this.#turn = this.#turn === 0 ? 1 : 0;
     return value;
   }
 
   /** Reads plain bits, 0 to 15, of the value under way: for escapes. */
   readBits(count: number): number {
-    const state = this.#atOdd ? this.#odd : this.#even;
+    const state = this.#states[this.#turn]!;
     this.#take(state >>> count);
     return state & ((1 << count) - 1);
   }
@@ -191,13 +192,14 @@ export class RansDecoder {
    */
   finish(): void {
     if (this.#next !== this.#end) throw corrupt('it has bytes left over');
-    if (this.#even !== ransLowest || this.#odd !== ransLowest) throw corrupt('it does not end as it began');
+    if (this.#states[0] !== ransLowest || this.#states[1] !== ransLowest)
+      throw corrupt('it does not end as it began');
   }
 
   #save(next: number, even: number, odd: number): void {
     this.#next = next;
-    this.#even = even;
-    this.#odd = odd;
+    this.#states[0] = even;
+    this.#states[1] = odd;
   }
 
   /** The state whose turn it is, after a step, with a word taken in if it needs one. */
@@ -207,8 +209,7 @@ export class RansDecoder {
       if (this.#next >= this.#end) throw corrupt('it ends too early');
       full = (state << 16) | this.#words[this.#next++]!;
     }
-    if (this.#atOdd) this.#odd = full;
-    else this.#even = full;
+    this.#states[this.#turn] = full;
   }
 }
 
