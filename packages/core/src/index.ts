@@ -12,6 +12,32 @@ export {
 } from './codecs/codec.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
 export { createPixelsCodec, type PictureCoder } from './codecs/pixels.js';
+export { AdaptiveDecoder } from './entropy/adaptive-decoder.js';
+export { AdaptiveEncoder } from './entropy/adaptive-encoder.js';
+export { symbolContexts, valueContexts } from './entropy/adaptive-model.js';
+export { type FamilyOptions, type FamilyShape, familyTables, geometricScales } from './entropy/families.js';
+export { decodeRans, encodeRans, maxRansBytes } from './entropy/rans.js';
+export { RansDecoder } from './entropy/rans-decoder.js';
+export { RansEncoder, type TableChoices } from './entropy/rans-encoder.js';
+export {
+  prepareDecoding,
+  prepareEncoding,
+  type RansDecodingTables,
+  type RansEncodingTables,
+} from './entropy/rans-tables.js';
+export { formatTables, parseTables, tablesSha256 } from './entropy/table-file.js';
+export {
+  chooseTable,
+  countValues,
+  type FrequencyTable,
+  listedValues,
+  type TableFromCountsOptions,
+  tableCost,
+  tableFromCounts,
+  tableLimits,
+  trimCounts,
+  type ValueCounts,
+} from './entropy/tables.js';
 export {
   type ErrorCode,
   IsthmusError,
