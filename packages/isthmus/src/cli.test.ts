@@ -56,7 +56,7 @@ async function writeClassifier(name: string): Promise<string> {
 }
 
 describe('isthmus', () => {
-  it.each(['pull', 'split', 'serve', 'run', 'demo'])(
+  it.each(['pull', 'split', 'serve', 'run', 'demo', 'bench'])(
     '%s --help tells its options and an example',
     async (name) => {
       const { exitCode, out } = await run(name, '--help');

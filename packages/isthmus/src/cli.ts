@@ -1,6 +1,7 @@
 import { IsthmusError, isIsthmusError, toIsthmusError } from '@isthmus/core';
 import { type CAC, cac } from 'cac';
 import { z } from 'zod';
+import { addBenchCommand } from './commands/bench.js';
 import { addDemoCommand } from './commands/demo.js';
 import { addPullCommand } from './commands/pull.js';
 import { addRunCommand } from './commands/run.js';
@@ -28,12 +29,18 @@ export type ExitCode = 0 | 1 | 2 | 130;
  */
 export async function main(args: readonly string[], context: CliContext): Promise<ExitCode> {
   const cli = cac('isthmus');
-  for (const add of [addPullCommand, addSplitCommand, addServeCommand, addRunCommand, addDemoCommand]) {
+  for (const add of [
+    addPullCommand,
+    addSplitCommand,
+    addServeCommand,
+    addRunCommand,
+    addDemoCommand,
+    addBenchCommand,
+  ]) {
     add(cli, context);
   }
   cli.help();
   cli.version(version);
-  const json = args.includes('--json');
   try {
     parse(cli, args);
     if (cli.options.help || cli.options.version) return 0;
@@ -42,6 +49,8 @@ export async function main(args: readonly string[], context: CliContext): Promis
   } catch (error) {
     if (context.signal.aborted) return 130;
     const known = asUsageError(error);
+    // Where --json takes a file, what is printed is for people.
+    const json = cli.options.json === true;
     if (json) context.out(JSON.stringify({ error: { code: known.code, message: known.message } }));
     else context.note(`isthmus: ${known.message} [${known.code}]`);
     if (context.env.ISTHMUS_DEBUG) context.note(String((known.cause as Error)?.stack ?? known.stack));

@@ -1,3 +1,4 @@
+import { escapeHtml } from '../html.js';
 import { formatBytes, formatMs } from '../table.js';
 import type { DemoResult, PlanSummary } from './result.js';
 
@@ -140,10 +141,6 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
   const head = titles.map((title) => `<th>${escapeHtml(title)}</th>`).join('');
   const body = rows.map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`);
   return `<table><thead><tr>${head}</tr></thead><tbody>\n${body.join('\n')}\n</tbody></table>`;
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
 const style = `

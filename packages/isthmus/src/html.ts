@@ -1,0 +1,4 @@
+/** Text for HTML, also inside attributes. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+}
