@@ -1,0 +1,60 @@
+import { writeFile } from 'node:fs/promises';
+import { cpus, loadavg } from 'node:os';
+import { parseArgs } from 'node:util';
+import { ortVersion } from './onnxruntime.js';
+import { measureOverhead } from './overhead.js';
+import { formatMeasured } from './report.js';
+import type { Measured, RoundsOptions } from './rounds.js';
+import { measureSpan } from './span.js';
+
+const benchmarks: Readonly<Record<string, (model: string, options: RoundsOptions) => Promise<Measured[]>>> = {
+  overhead: measureOverhead,
+  span: measureSpan,
+};
+const models = ['mobilenet-v1', 'resnet-50'];
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'string' },
+    rounds: { type: 'string', default: '200' },
+    model: { type: 'string', multiple: true, default: models },
+  },
+});
+const name = positionals[0] ?? '';
+const measure = benchmarks[name];
+if (measure === undefined) {
+  console.error(
+    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--json FILE]`,
+  );
+  process.exit(2);
+}
+
+const options: RoundsOptions = {
+  rounds: Number(values.rounds),
+  warmup: 10,
+  pauseMs: 80,
+  onRound: (done, total) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${total} rounds `);
+  },
+};
+const results: Record<string, Measured[]> = {};
+const loadBefore = loadavg()[0]!;
+for (const model of values.model) {
+  results[model] = await measure(model, options);
+  console.log(`\n${model}, ${options.rounds} rounds\n\n${formatMeasured(results[model])}`);
+}
+if (values.json !== undefined) {
+  const record = {
+    benchmark: name,
+    date: new Date().toISOString().slice(0, 10),
+    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
+    machine: `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores`,
+    software: `Node ${process.version}, onnxruntime-node ${ortVersion}, ${process.platform} ${process.arch}`,
+    load: { before: loadBefore, after: loadavg()[0] },
+    unit: 'milliseconds: median, first and third quartile',
+    rounds: options.rounds,
+    results,
+  };
+  await writeFile(values.json, `${JSON.stringify(record, null, 1)}\n`);
+}
