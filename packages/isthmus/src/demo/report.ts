@@ -66,6 +66,9 @@ function sumOfStages(plan: PlanSummary): number {
   return stages.reduce((sum, stage) => sum + stage.value(plan), 0);
 }
 
+// The stages' colours, taken up again for codecs.
+const colors = ['link', 'device', 'encode', 'cloud', 'picture'] as const;
+
 function renderScatter(plans: readonly PlanSummary[]): string {
   const sent = plans.filter((plan) => plan.bitsPerPixel > 0);
   const width = 720;
@@ -86,12 +89,15 @@ function renderScatter(plans: readonly PlanSummary[]): string {
     (value) =>
       `<text x="${x(value).toFixed(1)}" y="${height - margin.bottom + 18}" text-anchor="middle">${value < 10 ? value.toPrecision(2) : value.toFixed(0)}</text>`,
   );
+  const codecs = [...new Set(sent.map(({ codec }) => codec))];
+  const cssOf = (codec: string): string => colors[codecs.indexOf(codec) % colors.length]!;
   const points = sent.map((plan) => {
     const share = plan.agreeing / plan.frames;
     const what = `${plan.name}: ${plan.bitsPerPixel.toFixed(2)} bits per pixel, ${plan.agreeing} of ${plan.frames} agree`;
-    return `<circle class="${plan.codec === 'raw' ? 'link' : 'device'}" cx="${x(plan.bitsPerPixel).toFixed(1)}" cy="${y(share).toFixed(1)}" r="5"><title>${escapeHtml(what)}</title></circle>`;
+    return `<circle class="${cssOf(plan.codec)}" cx="${x(plan.bitsPerPixel).toFixed(1)}" cy="${y(share).toFixed(1)}" r="5"><title>${escapeHtml(what)}</title></circle>`;
   });
-  return `<p class="legend"><span><i class="link"></i>raw</span> <span><i class="device"></i>quantized</span></p>
+  const legend = codecs.map((codec) => `<span><i class="${cssOf(codec)}"></i>${escapeHtml(codec)}</span>`);
+  return `<p class="legend">${legend.join(' ')}</p>
 <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Share of frames whose class agrees, against bits per pixel">
 ${grid.join('')}${ticks.join('')}<text x="${(width + margin.left) / 2}" y="${height - 4}" text-anchor="middle">bits per pixel (logarithmic)</text>
 ${points.join('\n')}</svg>`;

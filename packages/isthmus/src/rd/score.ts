@@ -14,7 +14,7 @@ import type { BoxLists, Labels } from './ground-truth.js';
 import type { RdPoint, RdResult } from './result.js';
 
 /** How good answers are. */
-export type Score = Pick<RdPoint, 'top1' | 'agreement' | 'ap50'>;
+type Score = Pick<RdPoint, 'top1' | 'agreement' | 'ap50'>;
 
 /** What is kept of a model's outputs for one picture. */
 export type Answer = { kind: 'class'; index: number } | { kind: 'boxes'; boxes: readonly Detection[] };
