@@ -1,5 +1,6 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { IsthmusError } from './errors.js';
+import { parseAs } from './schema.js';
 import { type TensorType, tensorBytes, tensorTypes } from './tensor.js';
 
 /** A file of the bundle: its path relative to manifest.json, its size and its hash. */
@@ -149,37 +150,28 @@ export const manifestLimits = {
   rank: 8,
 } as const;
 
-const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
-const measure = z.number().nonnegative();
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const count = z.int().check(z.nonnegative());
+const measure = z.number().check(z.nonnegative());
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 // A path that cannot leave the bundle's folder, on any system.
 const filePath = z
   .string()
-  .max(200)
-  .regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/);
-const base64 = z.base64().max(64 * 1024);
-const fileRef: z.ZodType<FileRef> = z.object({ path: filePath, numBytes: count, sha256 });
+  .check(z.maxLength(200), z.regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/));
+const base64 = z.base64().check(z.maxLength(64 * 1024));
+const fileRef: z.ZodMiniType<FileRef> = z.object({ path: filePath, numBytes: count, sha256 });
 const triple = z.tuple([z.number(), z.number(), z.number()]);
-const labels = z.array(z.string().max(200)).max(100_000);
+const labels = z.array(z.string().check(z.maxLength(200))).check(z.maxLength(100_000));
 
-const cutTensor: z.ZodType<CutTensor> = z.object({
-  name: z.string().min(1).max(1000),
+const cutTensor: z.ZodMiniType<CutTensor> = z.object({
+  name: z.string().check(z.minLength(1), z.maxLength(1000)),
   type: z.enum(tensorTypes),
-  shape: z
-    .array(
-      z
-        .number()
-        .int()
-        .nonnegative()
-        .max(2 ** 31),
-    )
-    .max(manifestLimits.rank),
+  shape: z.array(z.int().check(z.minimum(0), z.maximum(2 ** 31))).check(z.maxLength(manifestLimits.rank)),
   batched: z.boolean(),
   asInput: base64,
   asOutput: base64,
 });
 
-const task: z.ZodType<Task> = z.discriminatedUnion('kind', [
+const task: z.ZodMiniType<Task> = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('classification'),
     output: z.string(),
@@ -190,7 +182,7 @@ const task: z.ZodType<Task> = z.discriminatedUnion('kind', [
     kind: z.literal('detection'),
     output: z.string(),
     decoder: z.literal('yolo-v2'),
-    anchors: z.array(z.tuple([z.number(), z.number()])).max(64),
+    anchors: z.array(z.tuple([z.number(), z.number()])).check(z.maxLength(64)),
     scoreThreshold: z.number(),
     iouThreshold: z.number(),
     labels,
@@ -198,34 +190,33 @@ const task: z.ZodType<Task> = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('tensor') }),
 ]);
 
-const manifestSchema: z.ZodType<Manifest> = z.object({
+const manifestSchema: z.ZodMiniType<Manifest> = z.object({
   format: z.literal('isthmus-bundle'),
   version: z.literal(1),
-  model: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,99}$/),
+  model: z.string().check(z.regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)),
   provenance: z.object({ source: z.string(), licence: z.string(), sha256 }),
   dynamicBatch: z.boolean(),
-  preprocess: z
-    .object({
-      width: z.number().int().min(1).max(16384),
-      height: z.number().int().min(1).max(16384),
+  preprocess: z.nullable(
+    z.object({
+      width: z.int().check(z.minimum(1), z.maximum(16384)),
+      height: z.int().check(z.minimum(1), z.maximum(16384)),
       colorOrder: z.enum(['rgb', 'bgr']),
       fit: z.enum(['cover', 'contain', 'fill']),
       mean: triple,
       std: triple,
-    })
-    .nullable(),
+    }),
+  ),
   task,
   header: base64,
   cuts: z
     .array(
       z.object({
         index: count,
-        tensors: z.array(cutTensor).min(1).max(manifestLimits.tensorsPerCut),
+        tensors: z.array(cutTensor).check(z.minLength(1), z.maxLength(manifestLimits.tensorsPerCut)),
         numBytes: count,
       }),
     )
-    .min(2)
-    .max(manifestLimits.cuts),
+    .check(z.minLength(2), z.maxLength(manifestLimits.cuts)),
   segments: z.array(
     z.object({
       index: count,
@@ -242,23 +233,24 @@ const manifestSchema: z.ZodType<Manifest> = z.object({
       }),
     }),
   ),
-  shared: z.array(fileRef).max(10_000),
+  shared: z.array(fileRef).check(z.maxLength(10_000)),
   codecs: z
     .array(
       z.object({
-        id: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,99}$/),
-        kind: z.string().max(100),
+        id: z.string().check(z.regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)),
+        kind: z.string().check(z.maxLength(100)),
         version: count,
-        paths: z.array(z.object({ from: count, to: count })).min(1),
+        paths: z.array(z.object({ from: count, to: count })).check(z.minLength(1)),
         levels: z
-          .array(z.object({ name: z.string().max(100), params: z.record(z.string(), z.unknown()) }))
-          .min(1)
-          .max(manifestLimits.levels),
-        tablesSha256: sha256.nullable(),
+          .array(
+            z.object({ name: z.string().check(z.maxLength(100)), params: z.record(z.string(), z.unknown()) }),
+          )
+          .check(z.minLength(1), z.maxLength(manifestLimits.levels)),
+        tablesSha256: z.nullable(sha256),
         files: z.array(fileRef),
       }),
     )
-    .max(manifestLimits.codecs),
+    .check(z.maxLength(manifestLimits.codecs)),
   profiledOn: z.string(),
 });
 
@@ -279,14 +271,14 @@ export function parseManifest(text: string): Manifest {
       cause,
     });
   }
-  const parsed = manifestSchema.safeParse(json);
-  if (!parsed.success) {
-    throw new IsthmusError('bundle/invalid', `The manifest does not fit: ${z.prettifyError(parsed.error)}`, {
-      cause: parsed.error,
+  const parsed = parseAs(manifestSchema, json);
+  if (!parsed.ok) {
+    throw new IsthmusError('bundle/invalid', `The manifest does not fit: ${parsed.problem}`, {
+      cause: parsed.cause,
     });
   }
-  checkConsistency(parsed.data);
-  return parsed.data;
+  checkConsistency(parsed.value);
+  return parsed.value;
 }
 
 /** The text of a manifest, the same for equal manifests; its SHA-256 identifies the bundle. */

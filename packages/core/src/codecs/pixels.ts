@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { IsthmusError } from '../errors.js';
 import { type CutTensor, getCut, type Preprocess } from '../manifest.js';
 import { createTensor, type Tensor } from '../tensor.js';
@@ -37,7 +37,7 @@ export interface PictureCoder {
 
 const params = z.object({
   format: z.enum(pictureFormats),
-  quality: z.number().int().min(1).max(100),
+  quality: z.int().check(z.minimum(1), z.maximum(100)),
 });
 
 // Metadata of the format around the picture.

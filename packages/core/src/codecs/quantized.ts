@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { concatBytes } from '../bytes.js';
 import { IsthmusError } from '../errors.js';
 import { type CutTensor, getCut } from '../manifest.js';
@@ -15,7 +15,7 @@ import { type CodePlanes, maxCodeBytes, readCodes, writeCodes } from './quantize
 import { channelsOf, dequantize, quantize, readScales, scaleBytes, writeScales } from './quantized-scales.js';
 import { checkTensor } from './raw.js';
 
-const params = z.object({ bits: z.number().int().min(1).max(8) });
+const params = z.object({ bits: z.int().check(z.minimum(1), z.maximum(8)) });
 
 /**
  * `quantized`: each channel of each float32 tensor is mapped affinely onto 2^bits steps between its least and

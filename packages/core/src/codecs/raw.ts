@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { concatBytes } from '../bytes.js';
 import { IsthmusError } from '../errors.js';
 import { float16ToFloat32, float32ToFloat16 } from '../float16.js';

@@ -1,6 +1,7 @@
 import { Packr, Unpackr } from 'msgpackr';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { IsthmusError } from '../errors.js';
+import { parseAs } from '../schema.js';
 import { maxControlBytes, messageKind } from './constants.js';
 import { checkMsgpack } from './msgpack-guard.js';
 
@@ -115,51 +116,51 @@ export type ControlMessage =
   | PongMessage
   | GoodbyeMessage;
 
-const id = z.number().int().min(0).max(0xffffffff);
-const shortText = z.string().max(200);
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const id = z.int().check(z.minimum(0), z.maximum(0xffffffff));
+const shortText = z.string().check(z.maxLength(200));
+const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 const hashes = z.record(shortText, hash);
-const timeMs = z.number().min(0);
-const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const timeMs = z.number().check(z.minimum(0));
+const size = z.int().check(z.minimum(0));
 const arrival = { id, numBytes: size, firstMs: timeMs, lastMs: timeMs };
 
-const controlSchema: z.ZodType<ControlMessage> = z.discriminatedUnion('type', [
+const controlSchema: z.ZodMiniType<ControlMessage> = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('hello'),
-    protocol: z.array(z.number().int()).min(1).max(16),
+    protocol: z.array(z.int()).check(z.minLength(1), z.maxLength(16)),
     model: shortText,
-    codecs: z.array(shortText).max(64),
-    token: z.string().max(8192).nullable(),
-    resume: shortText.nullable(),
-    bundle: hash.nullable(),
+    codecs: z.array(shortText).check(z.maxLength(64)),
+    token: z.nullable(z.string().check(z.maxLength(8192))),
+    resume: z.nullable(shortText),
+    bundle: z.nullable(hash),
     tables: hashes,
     client: shortText,
   }),
   z.object({
     type: z.literal('accept'),
-    protocol: z.number().int(),
+    protocol: z.int(),
     session: shortText,
     resumed: z.boolean(),
     model: shortText,
     bundle: hash,
     tables: hashes,
-    codecs: z.array(shortText).max(256),
+    codecs: z.array(shortText).check(z.maxLength(256)),
     limits: z.object({ packetBytes: size, inFlight: size, bytesPerSecond: size }),
   }),
   z.object({ type: z.literal('arrived'), ...arrival }),
   z.object({ type: z.literal('receipt'), ...arrival, queueMs: timeMs, decodeMs: timeMs, runMs: timeMs }),
   z.object({
     type: z.literal('error'),
-    id: id.nullable(),
+    id: z.nullable(id),
     code: shortText,
-    message: z.string().max(4000),
+    message: z.string().check(z.maxLength(4000)),
     retryable: z.boolean(),
-    retryAfterMs: timeMs.nullable(),
+    retryAfterMs: z.nullable(timeMs),
   }),
   z.object({ type: z.literal('cancel'), id }),
   z.object({ type: z.literal('ping'), id }),
   z.object({ type: z.literal('pong'), id, atMs: timeMs }),
-  z.object({ type: z.literal('goodbye'), code: shortText, message: z.string().max(4000) }),
+  z.object({ type: z.literal('goodbye'), code: shortText, message: z.string().check(z.maxLength(4000)) }),
 ]);
 
 /** A control message as bytes: the kind, then MessagePack. */
@@ -187,13 +188,13 @@ export function decodeControl(bytes: Uint8Array): ControlMessage {
   } catch (cause) {
     throw new IsthmusError('wire/malformed', 'Malformed control message.', { cause });
   }
-  const parsed = controlSchema.safeParse(value);
-  if (!parsed.success) {
-    throw new IsthmusError('wire/malformed', `Malformed control message: ${z.prettifyError(parsed.error)}`, {
-      cause: parsed.error,
+  const parsed = parseAs(controlSchema, value);
+  if (!parsed.ok) {
+    throw new IsthmusError('wire/malformed', `Malformed control message: ${parsed.problem}`, {
+      cause: parsed.cause,
     });
   }
-  return parsed.data;
+  return parsed.value;
 }
 
 /** The protocol version both ends speak, the newest. @throws IsthmusError `wire/version-mismatch` */
