@@ -1,6 +1,16 @@
 export { base64ToBytes, bytesToBase64, concatBytes, sha256Hex } from './bytes.js';
 export { type Clock, createManualClock, type ManualClock, systemClock } from './clock.js';
 export { builtinCodecs } from './codecs/builtin.js';
+export { PlaneContexts } from './codecs/calibrated/contexts.js';
+export * as calibratedModel from './codecs/calibrated/model.js';
+export {
+  type CalibratedTables,
+  type CalibratedTensor,
+  formatCalibratedTables,
+  parseCalibratedTables,
+} from './codecs/calibrated/model.js';
+export { coderTables, PlaneDecoder, PlaneEncoder, type SymbolSequence } from './codecs/calibrated/planes.js';
+export { calibratedCodec, calibratedFiles } from './codecs/calibrated.js';
 export {
   type CodecContext,
   type CodecKind,
@@ -45,6 +55,7 @@ export {
   isIsthmusError,
   toIsthmusError,
 } from './errors.js';
+export { float16ToFloat32, float32ToFloat16 } from './float16.js';
 export { describeGeometry, type FrameGeometry } from './geometry.js';
 export {
   type Detection,

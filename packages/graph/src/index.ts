@@ -8,6 +8,13 @@ export {
   valueInfo,
 } from './build.js';
 export { type Bundle, bundleSpan, spanBodies } from './bundle.js';
+export {
+  type CalibrateOptions,
+  type CalibrationProgress,
+  calibrateBundle,
+  type LevelMeasure,
+} from './calibrate/calibrate.js';
+export { type CalibrationTuning, defaultTuning } from './calibrate/calibrate-cut.js';
 export { pixelsEntries } from './codec-entries.js';
 export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
 export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';

@@ -1,6 +1,7 @@
+import { calibratedCodec } from './calibrated.js';
 import type { CodecKind } from './codec.js';
 import { quantizedCodec } from './quantized.js';
 import { rawCodec } from './raw.js';
 
 /** The codec kinds that need nothing but this package. */
-export const builtinCodecs: readonly CodecKind[] = [rawCodec, quantizedCodec];
+export const builtinCodecs: readonly CodecKind[] = [rawCodec, quantizedCodec, calibratedCodec];

@@ -2,8 +2,18 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { IsthmusError, type Manifest, type Preprocess, type Runtime, type Task } from '@isthmus/core';
 import {
+  calibratedCodec,
+  IsthmusError,
+  type Manifest,
+  type NamedTensors,
+  type Preprocess,
+  type Runtime,
+  type Task,
+} from '@isthmus/core';
+import {
+  type Bundle,
+  calibrateBundle,
   importTflite,
   type ModelProto,
   pixelsEntries,
@@ -20,6 +30,7 @@ import type { CliContext } from '../cli.js';
 import { parseInputShapes, picturePreset, picturePresets } from '../picture-options.js';
 import { createProgress } from '../progress.js';
 import { pullModel } from '../pull/pull-model.js';
+import { createFrameReader, listPictures, spread } from '../rd/pictures.js';
 import { formatBytes, formatMs, formatTable } from '../table.js';
 
 const text = z.coerce.string();
@@ -34,6 +45,8 @@ const optionsSchema = z.object({
   logits: z.boolean().default(false),
   licence: text.default('unknown'),
   verify: z.boolean().default(false),
+  calibrate: text.optional(),
+  calibrateLimit: z.coerce.number().int().min(4).max(10_000).default(100),
   cache: text.optional(),
   json: z.boolean().default(false),
 });
@@ -53,9 +66,12 @@ export function addSplitCommand(cli: CAC, context: CliContext): void {
     .option('--logits', 'The classes are logits: apply a softmax')
     .option('--licence <licence>', 'Recorded in the bundle', { default: 'unknown' })
     .option('--verify', 'Prove that split = whole at every cut')
+    .option('--calibrate <folder>', 'Fit calibrated codecs on the pictures in a folder, for every cut')
+    .option('--calibrate-limit <n>', 'Take so many pictures, evenly spaced', { default: 100 })
     .option('--cache <folder>', "Where pulled models are kept [default: the user's cache folder]")
     .option('--json', 'Print JSON')
     .example('isthmus split model.onnx --verify')
+    .example('isthmus split mobilenet-v1 --calibrate photos')
     .example('isthmus split mobilenet-v1 --out bundles/mobilenet-v1')
     .example('isthmus split resnet.onnx --picture imagenet --labels imagenet.txt --logits')
     .action(async (model: string, raw: unknown) => {
@@ -87,7 +103,7 @@ async function split(
   const source = await readSource(model, options, runtime, context);
   const name = options.name ?? source.name;
   const inputShapes = parseInputShapes(options.inputShape);
-  const bundle = await splitModel(source.model, {
+  const uncalibrated = await splitModel(source.model, {
     runtime,
     name,
     provenance: source.origin,
@@ -104,7 +120,8 @@ async function split(
     ...(inputShapes && { inputShapes }),
   });
   progress.end();
-  describeTask(bundle.manifest, options, await readLabels(options.labels));
+  describeTask(uncalibrated.manifest, options, await readLabels(options.labels));
+  const bundle = await calibrate(uncalibrated, options, runtime, context);
   const reports = options.verify ? await verifyBundle(source.model, bundle, runtime) : undefined;
   const folder = resolve(options.out ?? join('bundles', name));
   await writeBundle(folder, bundle);
@@ -131,7 +148,37 @@ async function split(
     return;
   }
   context.out(renderBundle(bundle.manifest, reports));
+  const calibrated = renderCalibrated(bundle.manifest);
+  if (calibrated !== undefined) context.out(`\n${calibrated}`);
   context.out(`\nWritten to ${folder}. Serve it with: isthmus serve ${options.out ?? join('bundles', name)}`);
+}
+
+async function calibrate(
+  bundle: Bundle,
+  { calibrate: folder, calibrateLimit }: SplitOptions,
+  runtime: Runtime,
+  context: CliContext,
+): Promise<Bundle> {
+  if (folder === undefined) return bundle;
+  const { preprocess, cuts, model } = bundle.manifest;
+  if (preprocess === null) {
+    throw new IsthmusError(
+      'usage/invalid',
+      '--calibrate needs a model that takes pictures; say how with --picture.',
+    );
+  }
+  const readFrame = createFrameReader(folder, preprocess, cuts[0]!.tensors[0]!.name);
+  const frames: NamedTensors[] = [];
+  for (const name of spread(await listPictures(folder), calibrateLimit))
+    frames.push((await readFrame(name)).tensors);
+  const progress = createProgress(context);
+  const calibrated = await calibrateBundle(bundle, {
+    runtime,
+    frames,
+    onProgress: ({ cut, numCuts }) => progress.show(`${model}: calibrate ${cut}/${numCuts}`),
+  });
+  progress.end();
+  return calibrated;
 }
 
 async function readSource(
@@ -265,6 +312,28 @@ function renderBundle(manifest: Manifest, reports: readonly { difference: number
   ]);
   const batch = manifest.dynamicBatch ? 'any batch' : 'one frame at a time';
   return `${manifest.model}: ${manifest.segments.length} segments, ${batch}\n\n${table}`;
+}
+
+// Rate and fidelity of the calibrated codecs, as measured on the pictures held out.
+function renderCalibrated({ codecs, cuts }: Manifest): string | undefined {
+  const measured = z.object({ numBytes: z.number(), agreement: z.number(), divergence: z.number() });
+  const rows = codecs
+    .filter(({ kind }) => kind === calibratedCodec.kind)
+    .flatMap(({ id, levels, paths }) =>
+      levels.map(({ name, params }) => {
+        const share = (params.numBytes as number) / cuts[paths[0]!.from]!.numBytes;
+        return { id, name, share, ...measured.parse(params) };
+      }),
+    );
+  if (rows.length === 0) return undefined;
+  return formatTable(rows, [
+    { title: 'codec', value: ({ id }) => id },
+    { title: 'level', value: ({ name }) => name },
+    { title: 'bytes', value: ({ numBytes }) => formatBytes(numBytes), align: 'right' },
+    { title: 'of raw', value: ({ share }) => `${(100 * share).toFixed(1)} %`, align: 'right' },
+    { title: 'agreement', value: ({ agreement }) => agreement.toFixed(3), align: 'right' },
+    { title: 'divergence', value: ({ divergence }) => divergence.toFixed(4), align: 'right' },
+  ]);
 }
 
 // A row shows the segment that follows its cut; the last cut has none.

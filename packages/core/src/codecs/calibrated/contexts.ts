@@ -1,0 +1,194 @@
+import {
+  binOf,
+  type CalibratedTables,
+  type CalibratedTensor,
+  groupOf,
+  maxMagnitude,
+  numFeatures,
+  one,
+  priorOf,
+} from './model.js';
+
+const border = 2;
+const maxSigned = 8191;
+
+/**
+ * What the values decoded so far say about the next: how large it will be, and of which sign. Integers and sums of
+ * products of integers in doubles only, so that every machine comes to the same.
+ *
+ * Planes come component after component, values row after row. Around each plane lies a border of zeros. The
+ * magnitude of a value is expected to be a weighted sum of: its component's prior; the magnitudes of its neighbours
+ * to the left and above; how active this position, and its surroundings, were in the components before, compared
+ * with what was expected of those. (Prediction of magnitudes from causal neighbours as in ECECOW, Wu,
+ * doi 10.1109/83.855427.)
+ */
+export class PlaneContexts {
+  readonly width: number;
+  readonly height: number;
+  readonly stride: number;
+  /** Index of the first value within arrays that have a border. */
+  readonly first: number;
+  readonly #tables: CalibratedTables;
+  readonly #tensor: CalibratedTensor;
+  readonly #size: number;
+  /** Values of the plane under way, as far as signs are predicted from them. */
+  readonly #signed: Int32Array;
+  readonly #magnitudes: Int32Array;
+  /** What is known before the plane starts. */
+  readonly #base: Float64Array;
+  /** Exponential averages of magnitudes over components, at every position: of the last few, and of many. */
+  readonly #recent: Int32Array;
+  readonly #long: Int32Array;
+  /** Averages of priors in the same way: what the former are to be compared with. */
+  #recentPrior = 0;
+  #longPrior = 0;
+  #prior = 0;
+  #left = 0;
+  #up = 0;
+  #weightLeft = 0;
+  #weightUp = 0;
+  #weightDiagonal = 0;
+  #weightFar = 0;
+  #levelScale = 0;
+
+  constructor(tables: CalibratedTables, tensor: CalibratedTensor) {
+    this.#tables = tables;
+    this.#tensor = tensor;
+    this.width = tensor.width;
+    this.height = tensor.height;
+    this.stride = tensor.width + 2 * border;
+    this.first = border * this.stride + border;
+    this.#size = (tensor.height + 2 * border) * this.stride;
+    this.#signed = new Int32Array(this.#size);
+    this.#magnitudes = new Int32Array(this.#size);
+    this.#base = new Float64Array(this.#size);
+    this.#recent = new Int32Array(this.#size);
+    this.#long = new Int32Array(this.#size);
+  }
+
+  /** Call it before the first plane. */
+  begin(levelScale: number): void {
+    this.#levelScale = levelScale;
+    this.#recent.fill(0);
+    this.#long.fill(0);
+    this.#recentPrior = 0;
+    this.#longPrior = 0;
+  }
+
+  /** The prior of a component, in 4096ths. */
+  prior(component: number): number {
+    return priorOf(this.#tables, this.#tensor.scales[component]!, this.#levelScale);
+  }
+
+  /** Starts a plane whose values are coded. */
+  start(component: number): void {
+    const prior = this.prior(component);
+    const weights = this.#tables.weights;
+    const at = groupOf(prior) * numFeatures;
+    this.#prior = prior;
+    this.#left = this.#tensor.left[component]!;
+    this.#up = this.#tensor.up[component]!;
+    this.#weightLeft = weights[at + 1]!;
+    this.#weightUp = weights[at + 2]!;
+    this.#weightDiagonal = weights[at + 3]!;
+    this.#weightFar = weights[at + 4]!;
+    const ofPrior = prior * weights[at]!;
+    const ofRecent = this.#ratio(this.#recentPrior) * weights[at + 5]!;
+    const ofAround = this.#ratio(this.#recentPrior) * weights[at + 6]!;
+    const ofLong = this.#ratio(this.#longPrior) * weights[at + 7]!;
+    const { stride, width, height } = this;
+    const [recent, long, base] = [this.#recent, this.#long, this.#base];
+    for (let y = 0; y < height; y++) {
+      let i = this.first + y * stride;
+      // Sums of three in the columns to the left, in, and to the right of this position.
+      let before = recent[i - stride - 1]! + recent[i - 1]! + recent[i + stride - 1]!;
+      let here = recent[i - stride]! + recent[i]! + recent[i + stride]!;
+      for (const end = i + width; i < end; i++) {
+        const after = recent[i - stride + 1]! + recent[i + 1]! + recent[i + stride + 1]!;
+        const now = recent[i]!;
+        const around = (before + here + after - now) / 8;
+        const sum = ofPrior + (now * ofRecent + around * ofAround + long[i]! * ofLong) / one;
+        base[i] = Math.max(-268_435_456, Math.min(268_435_456, Math.floor(sum / one)));
+        before = here;
+        here = after;
+      }
+    }
+    this.#signed.fill(0);
+    this.#magnitudes.fill(0);
+  }
+
+  #ratio(prior: number): number {
+    return Math.min(65_536, Math.floor((this.#prior * one) / (prior + 1)));
+  }
+
+  /** The bin of the expected magnitude at index `i` of a plane with a border. */
+  bin(i: number): number {
+    const magnitudes = this.#magnitudes;
+    const above = i - this.stride;
+    const sum =
+      this.#base[i]! +
+      this.#weightLeft * magnitudes[i - 1]! +
+      this.#weightUp * magnitudes[above]! +
+      this.#weightDiagonal * (magnitudes[above - 1]! + magnitudes[above + 1]!) +
+      this.#weightFar * (magnitudes[i - 2]! + magnitudes[above - this.stride]!);
+    return binOf(sum);
+  }
+
+  /** The value as predicted from its neighbours, in 4096ths. */
+  prediction(i: number): number {
+    const signed = this.#signed;
+    const above = i - this.stride;
+    return (
+      64 * (this.#left * signed[i - 1]! + this.#up * signed[above]!) -
+      this.#left * this.#up * signed[above - 1]!
+    );
+  }
+
+  /** Takes note of a value and of its difference from the prediction. */
+  put(i: number, value: number, residual: number): void {
+    this.#signed[i] = Math.max(-maxSigned, Math.min(maxSigned, value));
+    const magnitude = residual < 0 ? -residual : residual;
+    this.#magnitudes[i] = Math.min(magnitude, maxMagnitude);
+  }
+
+  /** Ends a plane: one that was started, or one without a value other than zero. */
+  finish(component: number, isCoded: boolean): void {
+    const [recent, long, magnitudes] = [this.#recent, this.#long, this.#magnitudes];
+    const prior = this.prior(component);
+    this.#recentPrior += (prior - this.#recentPrior) >> 3;
+    this.#longPrior += (prior - this.#longPrior) >> 6;
+    for (let y = 0; y < this.height; y++) {
+      let i = this.first + y * this.stride;
+      for (const end = i + this.width; i < end; i++) {
+        const magnitude = isCoded ? magnitudes[i]! * one : 0;
+        recent[i] = recent[i]! + ((magnitude - recent[i]!) >> 3);
+        long[i] = long[i]! + ((magnitude - long[i]!) >> 6);
+      }
+    }
+  }
+
+  /** For fitting the weights: what they are multiplied with at `i`, in units of one. */
+  features(i: number, out: Float64Array): void {
+    const [recent, magnitudes] = [this.#recent, this.#magnitudes];
+    const above = i - this.stride;
+    const below = i + this.stride;
+    const around =
+      recent[above - 1]! +
+      recent[above]! +
+      recent[above + 1]! +
+      recent[i - 1]! +
+      recent[i + 1]! +
+      recent[below - 1]! +
+      recent[below]! +
+      recent[below + 1]!;
+    out[0] = this.#prior / one;
+    out[1] = magnitudes[i - 1]!;
+    out[2] = magnitudes[above]!;
+    out[3] = magnitudes[above - 1]! + magnitudes[above + 1]!;
+    out[4] = magnitudes[i - 2]! + magnitudes[above - this.stride]!;
+    const ratio = this.#ratio(this.#recentPrior) / one;
+    out[5] = (recent[i]! * ratio) / one;
+    out[6] = (around * ratio) / (8 * one);
+    out[7] = (this.#long[i]! * this.#ratio(this.#longPrior)) / (one * one);
+  }
+}

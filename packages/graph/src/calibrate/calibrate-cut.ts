@@ -1,0 +1,196 @@
+import {
+  type CalibratedTables,
+  type Cut,
+  type CutTensor,
+  createTensor,
+  elementCount,
+  calibratedModel as model,
+  type NamedTensors,
+  type Runtime,
+  type RuntimeSession,
+} from '@isthmus/core';
+import { describeComponents } from './fit-components.js';
+import { fitTables, initialTables } from './fit-tables.js';
+import { fitTransform, principalDirections, type Transform } from './fit-transform.js';
+import { gridOf, layoutOf, type MapLayout, measureBlocks, toMaps } from './maps.js';
+import { combineSensitivities, measureSensitivity, type OutputMetric } from './sensitivity.js';
+import { type TransformModels, transformModels } from './transform-models.js';
+
+export interface CutOptions {
+  cut: Cut;
+  runtime: Runtime;
+  /** Runs from this cut to the model's end. */
+  tail: RuntimeSession;
+  metric: OutputMetric;
+  /** The cut's tensors for the frames to fit on. */
+  frames: readonly NamedTensors[];
+  tuning: CalibrationTuning;
+}
+
+/** Numbers that trade the fit's time against its quality. */
+export interface CalibrationTuning {
+  /** Directions whose sensitivity is measured, for each tensor. */
+  numProbes: number;
+  /** Frames on which it is measured. */
+  numProbeFrames: number;
+  /** Size of a change, relative to the root mean square of a block. */
+  probeSize: number;
+  /** Share of equal sensitivity mixed into the measured one. */
+  shrink: number;
+  /** The coder's tables are fitted on so many values at each level. */
+  maxValues: number;
+  maxBlockSize: number;
+  lambda: number;
+}
+
+export const defaultTuning: CalibrationTuning = {
+  numProbes: 256,
+  numProbeFrames: 6,
+  probeSize: 0.15,
+  shrink: 0.2,
+  maxValues: 1_500_000,
+  maxBlockSize: 512,
+  lambda: 0.14,
+};
+
+/** A cut's transforms, and its tables for any steps. */
+export interface FittedCut {
+  /** Per float32 tensor, in the cut's order. */
+  models: TransformModels[];
+  /**
+   * @param steps As 8·log2, in units of the components' root mean square.
+   * @param isFinal Whether to fit the tables on frames, or to leave them as those that know nothing.
+   */
+  fitTables(steps: readonly number[], isFinal: boolean): CalibratedTables;
+}
+
+/** Fits a cut's transforms. */
+export async function calibrateCut(options: CutOptions): Promise<FittedCut> {
+  const { cut, runtime, tail, metric, frames, tuning } = options;
+  const tensors = cut.tensors.filter(({ type, shape }) => type === 'float32' && elementCount(shape) > 0);
+  const parts = tensors.map((tensor) => {
+    const layout = layoutOf(tensor, tuning.maxBlockSize);
+    const maps = frames.map((frame) => toMaps(frame[tensor.name]!, layout));
+    const statistics = measureBlocks(maps, layout);
+    return { tensor, layout, statistics, principal: principalDirections(statistics, layout) };
+  });
+  const probeFrames = spread(frames, tuning.numProbeFrames);
+  const perTensor: Float64Array[][] = [];
+  for (const { tensor, layout, principal } of parts) {
+    const { size, data } = principal.directions;
+    const power = principal.variances.reduce((sum, value) => sum + value, 0);
+    const numProbed = Math.min(size, tuning.numProbes);
+    perTensor.push(
+      await measureSensitivity({
+        session: tail,
+        metric,
+        frames: probeFrames,
+        name: tensor.name,
+        layout,
+        directions: Array.from({ length: numProbed }, (_, i) => data.slice(i * size, (i + 1) * size)),
+        amplitude: tuning.probeSize * Math.sqrt(power) || 1,
+      }),
+    );
+  }
+  const sensitivities = combineSensitivities(perTensor);
+  const transforms = parts.map(({ principal }, index) =>
+    fitTransform({
+      principal,
+      sensitivity: sensitivities[index]!,
+      numProbed: Math.sqrt(sensitivities[index]!.length),
+      shrink: tuning.shrink,
+    }),
+  );
+  const scale = unitScale(parts, transforms);
+  const models = parts.map(({ tensor, layout, statistics }, index) =>
+    transformModels({
+      tensor,
+      layout,
+      transform: transforms[index]!,
+      means: statistics.means,
+      scale,
+      low: statistics.low === 0 ? 0 : undefined,
+      high: statistics.low === 0 && statistics.high === 6 ? 6 : undefined,
+    }),
+  );
+  const transformed = await transformFrames(runtime, models, tensors, frames);
+  const described = parts.map(({ tensor, layout }, index) =>
+    describeComponents(
+      tensor.name,
+      gridOf(layout),
+      transforms[index]!.numComponents,
+      transformed.map((frame) => frame[index]!),
+    ),
+  );
+  const numValues = described.reduce(
+    (sum, { scales, height, width }) => sum + scales.length * height * width,
+    0,
+  );
+  return {
+    models,
+    fitTables(steps, isFinal) {
+      const levelScales = steps.map((step) => step + model.scaleOffset);
+      return (isFinal ? fitTables : initialTables)({
+        tensors: described,
+        levelScales,
+        components: levelScales.map((levelScale) =>
+          described.map(({ scales }) => countComponents(scales, levelScale)),
+        ),
+        frames: spread(transformed, Math.max(2, Math.floor(tuning.maxValues / numValues))),
+        lambda: tuning.lambda,
+      });
+    },
+  };
+}
+
+// A component whose mean magnitude is so far below the step never makes anything but zeros.
+const negligible = 8 * 5;
+
+function countComponents(scales: readonly number[], levelScale: number): number {
+  let last = 0;
+  scales.forEach((scale, index) => {
+    if (scale > levelScale - negligible) last = index + 1;
+  });
+  return last;
+}
+
+// Components in units of their root mean square, so that steps mean the same at every cut.
+function unitScale(parts: readonly { layout: MapLayout }[], transforms: readonly Transform[]): number {
+  let power = 0;
+  let count = 0;
+  transforms.forEach(({ variances }, index) => {
+    const { rows, columns } = gridOf(parts[index]!.layout);
+    for (const variance of variances) power += variance * rows * columns;
+    count += variances.length * rows * columns;
+  });
+  return power > 0 ? 1 / Math.sqrt(power / count) : 1;
+}
+
+async function transformFrames(
+  runtime: Runtime,
+  models: readonly TransformModels[],
+  tensors: readonly CutTensor[],
+  frames: readonly NamedTensors[],
+): Promise<Float32Array[][]> {
+  const results: Float32Array[][] = frames.map(() => []);
+  for (const [index, { encoder }] of models.entries()) {
+    const session = await runtime.load(encoder);
+    try {
+      for (const [frame, named] of frames.entries()) {
+        const { name, shape } = tensors[index]!;
+        const x = createTensor('float32', shape, named[name]!.data as Float32Array<ArrayBuffer>);
+        const { outputs } = await session.run({ x });
+        results[frame]!.push(outputs.y!.data as Float32Array);
+      }
+    } finally {
+      await session.release();
+    }
+  }
+  return results;
+}
+
+/** At most so many of them, evenly chosen. */
+export function spread<T>(all: readonly T[], count: number): T[] {
+  if (all.length <= count) return [...all];
+  return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]!);
+}
