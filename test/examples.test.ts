@@ -41,8 +41,7 @@ describe('node-camera', () => {
     const { exitCode, output } = await camera.finished();
     const lines = output.trimEnd().split('\n');
     const name = (index: number): string => photos[index]!.name.replace('.', '\\.');
-    const rest =
-      ': .+ \\| (local|cut \\d \\S+ level \\d) \\| \\d+ bytes \\| [\\d.]+ ms';
+    const rest = ': .+ \\| (local|cut \\d \\S+ level \\d) \\| \\d+ bytes \\| [\\d.]+ ms';
     expect(lines).toEqual([0, 1, 0].map((index) => expect.stringMatching(`^${name(index)}${rest}$`)));
     expect(exitCode).toBe(0);
   });
