@@ -92,7 +92,7 @@ export class AdaptiveDecoder {
     const registers = this.#registers;
     let range = registers[rangeRegister]! >>> count;
     const bits = Math.floor(registers[codeRegister]! / range);
-    if (bits >= 2 ** count) throw corrupt('it leaves its interval');
+    if (bits >= 1 << count) throw corrupt('it leaves its interval');
     let code = registers[codeRegister]! - bits * range;
     while (range < 0x1000000) {
       if (this.#next >= this.#bytes.length) throw corrupt('it ends too early');
@@ -108,7 +108,7 @@ export class AdaptiveDecoder {
   readSymbol(context: number, numBits: number): number {
     let node = 1;
     for (let i = 0; i < numBits; i++) node = 2 * node + this.readBit(context + node);
-    return node - 2 ** numBits;
+    return node - (1 << numBits);
   }
 
   /** One integer of 32 bits. @throws IsthmusError as {@link readBit} */
@@ -137,7 +137,7 @@ export class AdaptiveDecoder {
     let rest = 1;
     for (let left = length; left > 0; ) {
       const count = Math.min(left, 15);
-      rest = rest * 2 ** count + this.readBits(count);
+      rest = rest * (1 << count) + this.readBits(count);
       left -= count;
     }
     return rest;

@@ -54,7 +54,7 @@ export function readEscape(
   let rest = 0;
   while (missing > 0) {
     const count = Math.min(missing, escapePieceBits);
-    rest = rest * 2 ** count + reader.readBits(count);
+    rest = rest * (1 << count) + reader.readBits(count);
     missing -= count;
   }
   const value = escapedValue(header, rest, min, max);

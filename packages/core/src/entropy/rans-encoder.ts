@@ -218,7 +218,7 @@ export class RansEncoder {
       this.#words[this.#next--] = state;
       state >>>= 16;
     }
-    state += start + Math.imul((state / frequency) | 0, 2 ** precision - frequency);
+    state += start + Math.imul((state / frequency) | 0, (1 << precision) - frequency);
     if (isOdd) this.#odd = state;
     else this.#even = state;
   }
