@@ -22,8 +22,8 @@ export interface TablesInput {
   components: readonly (readonly number[])[];
   /** Per frame, per tensor: the transformed values. */
   frames: readonly (readonly Float32Array[])[];
-  /** The price of a bit in squares of the step. */
-  lambda: number;
+  /** Per level: the price of a bit in squares of the step. */
+  lambdas: readonly number[];
 }
 
 /** Tables that know nothing: good for finding which steps are of use, since rounding does not depend on them. */
@@ -36,13 +36,12 @@ export function initialTables({ tensors, levelScales, components }: TablesInput)
   return {
     version: 1,
     tensors,
-    levels: levelScales.map((scale, index) => ({ scale, components: components[index]! })),
+    levels: levelScales.map((scale, index) => ({ scale, components: components[index]!, lambda: 0 })),
     priors: initialPriors(),
     weights: Array.from({ length: model.numGroups }, () => initialWeights).flat(),
     contexts: new Array<number>(model.numContexts).fill(0),
     flags: new Array<number>(model.numFlagBins).fill(0),
     tables: [table],
-    lambda: 0,
     centroids: new Array<number>(model.numBins * 3).fill(0),
   };
 }
@@ -51,7 +50,9 @@ export function initialTables({ tensors, levelScales, components }: TablesInput)
 export function fitTables(input: TablesInput): CalibratedTables {
   let tables = initialTables(input);
   for (let pass = 0; pass < 4; pass++) {
-    tables = { ...tables, lambda: pass < 2 ? 0 : Math.round(1024 * input.lambda) };
+    const lambdaOf = (level: number): number => (pass < 2 ? 0 : Math.round(1024 * input.lambdas[level]!));
+    const levels = tables.levels.map((level, index) => ({ ...level, lambda: lambdaOf(index) }));
+    tables = { ...tables, levels };
     if (pass % 2 === 0) tables = { ...tables, ...fitExpectations({ input, tables }) };
     tables = tablesFrom(tables, countSymbols({ input, tables }));
   }

@@ -15,12 +15,21 @@ export interface CalibratedTensor {
   up: readonly number[];
 }
 
+/** One rate. */
+export interface CalibratedLevel {
+  /** 8·log2 of the quantizer's step, plus {@link scaleOffset}. */
+  scale: number;
+  /** How many components of each tensor are kept. */
+  components: readonly number[];
+  /** For the encoder: the price of a bit in 1024ths of the squared step. 0: it rounds with a dead zone instead. */
+  lambda: number;
+}
+
 /** What the integer coder of `calibrated` knows beforehand; both ends must hold the very same. */
 export interface CalibratedTables {
   version: 1;
   tensors: readonly CalibratedTensor[];
-  /** Per level: 8·log2 of the quantizer's step, plus {@link scaleOffset}, and how many components each tensor keeps. */
-  levels: readonly { scale: number; components: readonly number[] }[];
+  levels: readonly CalibratedLevel[];
   /** Expected magnitude of an integer in 4096ths, by component's scale − level's scale + 128. 256 numbers. */
   priors: readonly number[];
   /** Per group of {@link groupOf}: {@link numFeatures} weights in 4096ths. */
@@ -29,8 +38,6 @@ export interface CalibratedTables {
   contexts: readonly number[];
   flags: readonly number[];
   tables: readonly FrequencyTable[];
-  /** For the encoder: the price of a bit in 1024ths of the squared step. 0: it rounds with a dead zone instead. */
-  lambda: number;
   /**
    * Where a value is reconstructed, in 1024ths of a step from its integer: the mean of what was quantized to it, by
    * the bin of its context and by its magnitude 1, 2 or more. Not needed to decode the integers.
@@ -74,7 +81,7 @@ export function groupOf(prior: number): number {
 }
 
 export function flagBinOf(prior: number, numPositions: number): number {
-  const expected = Math.floor((prior * numPositions) / 256);
+  const expected = Math.min(2 ** 30, Math.floor((prior * numPositions) / 256));
   return expected < 1 ? 0 : Math.min(numFlagBins - 1, 32 - Math.clz32(expected));
 }
 
@@ -106,6 +113,7 @@ const schema = z.object({
       z.object({
         scale: z.number().int().min(-4096).max(4096),
         components: z.array(z.number().int().min(0)),
+        lambda: z.number().int().min(0).max(65_536),
       }),
     )
     .min(1)
@@ -133,7 +141,6 @@ const schema = z.object({
     )
     .min(1)
     .max(256),
-  lambda: z.number().int().min(0).max(65_536),
   centroids: z.array(z.number().int().min(-1024).max(1024)).length(numBins * 3),
 });
 

@@ -99,12 +99,13 @@ export class PlaneEncoder {
 
   /** The integers {@link encode} would write; valid until the next call. */
   collect(transformed: readonly Float32Array[], level: number): SymbolSequence | undefined {
-    const { scale, components } = this.#tables.levels[level]!;
+    const { scale, components, lambda } = this.#tables.levels[level]!;
     this.#sequence.length = 0;
     for (const [index, contexts] of this.#contexts.entries()) {
       contexts.begin(scale);
       for (let component = 0; component < components[index]!; component++) {
-        if (!this.#encodePlane(contexts, component, transformed[index]!, 1 / stepOf(scale))) return undefined;
+        if (!this.#encodePlane(contexts, component, transformed[index]!, 1 / stepOf(scale), lambda / 1024))
+          return undefined;
       }
     }
     return this.#sequence;
@@ -115,13 +116,13 @@ export class PlaneEncoder {
     component: number,
     transformed: Float32Array,
     inverseStep: number,
+    lambda: number,
   ): boolean {
     const { width, height, stride, first } = contexts;
     const numPositions = width * height;
     const sequence = this.#sequence;
     const { values, tableOf } = sequence;
     const centroids = this.#centroids;
-    const lambda = this.#tables.lambda / 1024;
     const from = component * numPositions;
     const flagAt = sequence.length;
     const flagTable = this.#tables.flags[flagBinOf(contexts.prior(component), numPositions)]!;

@@ -14,6 +14,7 @@ export function makeCalibratedTables(
     { name: 't0', height: 5, width: 4, scales: [170, 150, 128] },
   ],
   follow = 32,
+  lambda = 100,
 ): CalibratedTables {
   const precision = 12;
   const tables = Array.from({ length: 20 }, (_, index) => {
@@ -29,13 +30,16 @@ export function makeCalibratedTables(
       left: tensor.scales.map((_, i) => (i % 2 === 0 ? follow : 0)),
       up: tensor.scales.map((_, i) => (i % 3 === 0 ? follow : 0)),
     })),
-    levels: [112, 136].map((scale) => ({ scale, components: tensors.map(({ scales }) => scales.length) })),
+    levels: [112, 136].map((scale) => ({
+      scale,
+      components: tensors.map(({ scales }) => scales.length),
+      lambda,
+    })),
     priors: Array.from({ length: 256 }, (_, i) => Math.round(Math.min(2 ** 22, 4096 * 2 ** ((i - 128) / 8)))),
     weights: Array.from({ length: numGroups }, () => [1200, 700, 700, 150, 100, 400, 400, 200]).flat(),
     contexts: Array.from({ length: numContexts }, (_, context) => context >> 4),
     flags: new Array<number>(numFlagBins).fill(20),
     tables: [...tables, flag],
-    lambda: 100,
     centroids: new Array<number>(numBins * 3).fill(-50),
   };
 }
