@@ -194,7 +194,8 @@ describe('rANS', () => {
         let bits = 0;
         for (const value of data) bits += precision - Math.log2(table.frequencies[value]!);
         const bytes = encodeRans(prepareEncoding([table]), data, 0);
-        expect(bytes.byteLength).toBeLessThanOrEqual((bits / 8) * 1.01 + 8);
+        // Beside the header, the two states may each have half a word unused.
+        expect(bytes.byteLength).toBeLessThanOrEqual((bits / 8) * 1.01 + 8 + 4);
       }),
       { numRuns: 40 },
     );
