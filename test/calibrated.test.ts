@@ -1,0 +1,88 @@
+import { createTensor, formatManifest, type NamedTensors, sha256Hex } from '@isthmus/core';
+import { connect, createMemoryCache, type Plan } from '@isthmus/device';
+import { calibrateBundle } from '@isthmus/graph';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Fixture, makeFixture, relativeDifference } from './support/fixture.js';
+import { createStage } from './support/receivers.js';
+
+// A calibrated codec over a real connection: what the device fetches, what crosses, and what is refused.
+let fixture: Fixture;
+let frames: NamedTensors[];
+const stage = createStage();
+
+beforeAll(async () => {
+  const plain = await makeFixture();
+  frames = Array.from({ length: 12 }, (_, frame) => {
+    const values = Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => {
+      const [channel, y, x] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];
+      return (
+        Math.sin((frame + 2) * 0.13 * x + channel) * Math.cos((frame % 5) * 0.2 * y) * (1 - 0.2 * channel)
+      );
+    });
+    return { image: createTensor('float32', [1, 3, 32, 32], values) };
+  });
+  const { manifest, files } = await calibrateBundle(plain, {
+    runtime: plain.runtime,
+    frames,
+    cuts: [2, 4],
+    tuning: { numProbes: 16, numProbeFrames: 1, maxValues: 10_000 },
+  });
+  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
+  fixture = {
+    ...plain,
+    manifest,
+    files: new Map([...files, ['manifest.json', manifestBytes]]),
+    sha256: await sha256Hex(manifestBytes),
+  };
+}, 60_000);
+afterEach(() => stage.clear());
+afterAll(() => fixture.runtime.close());
+
+const plan = (cut: number, codec: string, level = 0): Plan => ({
+  kind: 'split',
+  from: cut,
+  codec,
+  level,
+  to: cut,
+});
+
+describe('calibrated', () => {
+  test('answers over a connection as the whole model does, in fewer bytes from level to level', async () => {
+    const { url } = await stage.open(fixture);
+    const session = await connect(url, {
+      model: 'two-heads',
+      runtime: fixture.runtime,
+      cache: createMemoryCache(),
+      mayRunLocally: false,
+    });
+    for (const cut of [2, 4]) {
+      const id = `calibrated-${cut}`;
+      const whole = await session.run(frames[0]!, { plan: plan(cut, 'raw') });
+      const numLevels = session.manifest.codecs.find((codec) => codec.id === id)!.levels.length;
+      const finest = await session.run(frames[0]!, { plan: plan(cut, id) });
+      const roughest = await session.run(frames[0]!, { plan: plan(cut, id, numLevels - 1) });
+      for (const [name, tensor] of Object.entries(finest.tensors)) {
+        expect(relativeDifference(tensor, whole.tensors[name]!)).toBeLessThan(0.05);
+      }
+      expect(finest.bytes.payload).toBeLessThan(whole.bytes.payload / 2);
+      expect(roughest.bytes.payload).toBeLessThan(finest.bytes.payload);
+    }
+    await session.close();
+  });
+
+  test('is refused between ends whose tables differ', async () => {
+    const { connect: connectWire } = await stage.open(fixture);
+    const tables = Object.fromEntries(
+      fixture.manifest.codecs.flatMap(({ id, tablesSha256 }) =>
+        tablesSha256 === null ? [] : [[id, tablesSha256]],
+      ),
+    );
+    expect(Object.keys(tables)).toEqual(['calibrated-2', 'calibrated-4']);
+    const same = await connectWire();
+    expect((await same.hello({ tables })).tables).toEqual(tables);
+    const other = await connectWire();
+    await expect(
+      other.hello({ tables: { ...tables, 'calibrated-4': tables['calibrated-2'] } }),
+    ).rejects.toThrow(/wire\/table-mismatch/);
+  });
+});
