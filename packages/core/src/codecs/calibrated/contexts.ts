@@ -35,7 +35,7 @@ export class PlaneContexts {
   readonly #signed: Int32Array;
   readonly #magnitudes: Int32Array;
   /** What is known before the plane starts. */
-  readonly #base: Float64Array;
+  readonly #base: Int32Array;
   /** Exponential averages of magnitudes over components, at every position: of the last few, and of many. */
   readonly #recent: Int32Array;
   readonly #long: Int32Array;
@@ -45,6 +45,7 @@ export class PlaneContexts {
   #prior = 0;
   #left = 0;
   #up = 0;
+  #corner = 0;
   #weightLeft = 0;
   #weightUp = 0;
   #weightDiagonal = 0;
@@ -61,7 +62,7 @@ export class PlaneContexts {
     this.#size = (tensor.height + 2 * border) * this.stride;
     this.#signed = new Int32Array(this.#size);
     this.#magnitudes = new Int32Array(this.#size);
-    this.#base = new Float64Array(this.#size);
+    this.#base = new Int32Array(this.#size);
     this.#recent = new Int32Array(this.#size);
     this.#long = new Int32Array(this.#size);
   }
@@ -88,6 +89,7 @@ export class PlaneContexts {
     this.#prior = prior;
     this.#left = this.#tensor.left[component]!;
     this.#up = this.#tensor.up[component]!;
+    this.#corner = this.#left * this.#up;
     this.#weightLeft = weights[at + 1]!;
     this.#weightUp = weights[at + 2]!;
     this.#weightDiagonal = weights[at + 3]!;
@@ -125,13 +127,15 @@ export class PlaneContexts {
   bin(i: number): number {
     const magnitudes = this.#magnitudes;
     const above = i - this.stride;
-    const sum =
-      this.#base[i]! +
-      this.#weightLeft * magnitudes[i - 1]! +
-      this.#weightUp * magnitudes[above]! +
-      this.#weightDiagonal * (magnitudes[above - 1]! + magnitudes[above + 1]!) +
-      this.#weightFar * (magnitudes[i - 2]! + magnitudes[above - this.stride]!);
-    return binOf(sum);
+    // At most 2^28 and six times 2^25: the sum fits 32 bits.
+    return binOf(
+      (this.#base[i]! +
+        Math.imul(this.#weightLeft, magnitudes[i - 1]!) +
+        Math.imul(this.#weightUp, magnitudes[above]!) +
+        Math.imul(this.#weightDiagonal, magnitudes[above - 1]! + magnitudes[above + 1]!) +
+        Math.imul(this.#weightFar, magnitudes[i - 2]! + magnitudes[above - this.stride]!)) |
+        0,
+    );
   }
 
   /** The value as predicted from its neighbours, in 4096ths. */
@@ -139,8 +143,9 @@ export class PlaneContexts {
     const signed = this.#signed;
     const above = i - this.stride;
     return (
-      64 * (this.#left * signed[i - 1]! + this.#up * signed[above]!) -
-      this.#left * this.#up * signed[above - 1]!
+      (64 * (Math.imul(this.#left, signed[i - 1]!) + Math.imul(this.#up, signed[above]!)) -
+        Math.imul(this.#corner, signed[above - 1]!)) |
+      0
     );
   }
 

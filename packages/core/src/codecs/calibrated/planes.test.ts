@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isIsthmusError } from '../../errors.js';
+import { makeCalibratedTables } from '../../testing/calibrated.js';
 import { formatCalibratedTables, parseCalibratedTables, stepOf } from './model.js';
 import { PlaneDecoder, PlaneEncoder } from './planes.js';
-import { makeCalibratedTables } from './testing.js';
 
 // A wave that gets weaker from component to component: near neighbours are alike, as in features.
 function wave(components: number, height: number, width: number, size: number): Float32Array {

@@ -1,4 +1,3 @@
-import { tableFromCounts } from '../../entropy/tables.js';
 import {
   type CalibratedTables,
   type CalibratedTensor,
@@ -6,7 +5,8 @@ import {
   numContexts,
   numFlagBins,
   numGroups,
-} from './model.js';
+} from '../codecs/calibrated/model.js';
+import { tableFromCounts } from '../entropy/tables.js';
 
 /** Tables made by rule instead of by fitting, the same every time: a table for every four bins, wider and wider. */
 export function makeCalibratedTables(
