@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTensor, parseManifest } from '@isthmus/core';
 import { createGraphBuilder, writeModel } from '@isthmus/graph';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { main } from './cli.js';
 
@@ -125,6 +126,42 @@ describe('isthmus split', () => {
       labels: ['cat', 'dog', 'ship'],
     });
     expect(manifest.provenance).toMatchObject({ source: 'classifier.onnx', licence: 'unknown' });
+  });
+
+  it('calibrates codecs on the pictures in a folder, and only for models that take pictures', async () => {
+    const model = await writeClassifier('calibrated.onnx');
+    const pictures = join(folder, 'pictures', 'inner');
+    await mkdir(pictures, { recursive: true });
+    for (let picture = 0; picture < 6; picture++) {
+      const svg = `<svg width="24" height="20"><circle cx="${5 + 2 * picture}" cy="9" r="6" fill="#c${picture}8"/></svg>`;
+      await writeFile(join(pictures, `${picture}.png`), await sharp(Buffer.from(svg)).png().toBuffer());
+    }
+    const bundle = join(folder, 'calibrated');
+    const args = [
+      'split',
+      model,
+      '--out',
+      bundle,
+      '--segments',
+      '2',
+      '--calibrate',
+      join(folder, 'pictures'),
+    ];
+    const blind = await run(...args);
+    expect(blind.exitCode).toBe(2);
+    expect(blind.notes).toContain('--picture');
+    const { exitCode, out } = await run(...args, '--picture', 'unit', '--calibrate-limit', '5');
+    expect(exitCode).toBe(0);
+    expect(out).toMatch(/calibrated-1 +level-0/);
+    const { codecs } = parseManifest(await readFile(join(bundle, 'manifest.json'), 'utf8'));
+    for (const { files, levels } of codecs.filter(({ kind }) => kind === 'calibrated')) {
+      for (const { path, numBytes } of files) {
+        expect((await readFile(join(bundle, path))).byteLength).toBe(numBytes);
+      }
+      for (const { params } of levels) expect(params.numBytes).toBeGreaterThan(0);
+    }
+    const tooFew = await run(...args, '--picture', 'unit', '--calibrate-limit', '3');
+    expect(tooFew.exitCode).toBe(2);
   });
 
   it('replaces a bundle, but nothing else', async () => {

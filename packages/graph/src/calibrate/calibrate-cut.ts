@@ -53,7 +53,7 @@ export const defaultTuning: CalibrationTuning = {
   numProbeFrames: 8,
   probeSize: 0.05,
   shrink: 0.2,
-  maxValues: 1_500_000,
+  maxValues: 1_000_000,
   maxBlockSize: 512,
   finestLambda: 0.06,
   roughestLambda: 0.15,
