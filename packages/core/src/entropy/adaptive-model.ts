@@ -18,7 +18,7 @@ export const slowShift = 7;
 export const matureCount = 63;
 
 /** The most contexts one coder can have: five bytes each. */
-export const maxContexts = 1_048_576;
+const maxContexts = 1_048_576;
 
 /**
  * A model that knows nothing: 0 and 1 are equally likely everywhere.

@@ -10,27 +10,24 @@ import type { IsthmusError } from '../errors.js';
  * first `length · 2 + side` in six bits, then `rest`, most significant piece first, where all pieces but the last
  * have fifteen bits.
  */
-export const escapeHeaderBits = 6;
-export const escapePieceBits = 15;
+const escapeHeaderBits = 6;
+const escapePieceBits = 15;
 
 /** The most pieces of one escape: the header and three for 31 bits of rest. */
 export const maxEscapePieces = 4;
 
-/** The most bits of one escape: the header's and 31. */
-export const maxEscapeBits = 37;
-
 /** How far outside `min` … `max` a value lies: 1 to 2^32 − 1. */
-export function escapeDistance(value: number, min: number, max: number): number {
+function escapeDistance(value: number, min: number, max: number): number {
   return value < min ? min - value : value - max;
 }
 
 /** `length · 2 + side` */
-export function escapeHeader(value: number, min: number, distance: number): number {
+function escapeHeader(value: number, min: number, distance: number): number {
   return ((31 - Math.clz32(distance)) << 1) | (value < min ? 1 : 0);
 }
 
 /** The value a header and its rest mean, or undefined where that is beyond int32. */
-export function escapedValue(header: number, rest: number, min: number, max: number): number | undefined {
+function escapedValue(header: number, rest: number, min: number, max: number): number | undefined {
   const distance = 2 ** (header >>> 1) + rest;
   const value = (header & 1) === 1 ? min - distance : max + distance;
   return (value | 0) === value ? value : undefined;
