@@ -82,7 +82,7 @@ describe('calibrated', () => {
     expect((await same.hello({ tables })).tables).toEqual(tables);
     const other = await connectWire();
     await expect(
-      other.hello({ tables: { ...tables, 'calibrated-4': tables['calibrated-2'] } }),
+      other.hello({ tables: { ...tables, 'calibrated-4': tables['calibrated-2']! } }),
     ).rejects.toThrow(/wire\/table-mismatch/);
   });
 });
