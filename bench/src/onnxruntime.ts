@@ -4,8 +4,16 @@ import ort from 'onnxruntime-node';
 export type OrtFeeds = ort.InferenceSession.OnnxValueMapType;
 
 /** A session as one has it without Isthmus: onnxruntime-node on this thread, with the options its runtime uses. */
-export async function loadAlone(model: Uint8Array): Promise<ort.InferenceSession> {
-  return ort.InferenceSession.create(model, { graphOptimizationLevel: 'all', executionMode: 'sequential' });
+export async function loadAlone(
+  model: Uint8Array,
+  threads: number | undefined,
+): Promise<ort.InferenceSession> {
+  return ort.InferenceSession.create(model, {
+    graphOptimizationLevel: 'all',
+    executionMode: 'sequential',
+    extra: { session: { force_spinning_stop: '1' } },
+    ...(threads !== undefined && { intraOpNumThreads: threads }),
+  });
 }
 
 export function toFeeds(tensors: NamedTensors): OrtFeeds {

@@ -17,8 +17,8 @@ export interface Measured {
   name: string;
   /** Of every time a run gave. */
   times: Record<string, Spread>;
-  /** Of `total`, over that of the first contender in the same round. */
-  ratio: Spread;
+  /** Of each time, over that of the first contender in the same round; of those that it gives too. */
+  ratios: Record<string, Spread>;
 }
 
 export interface RoundsOptions {
@@ -27,6 +27,8 @@ export interface RoundsOptions {
   warmup: number;
   /** Between two runs: ONNX Runtime's threads spin for some 30 ms after each, and would be in the next one's way. */
   pauseMs: number;
+  /** Of ONNX Runtime, in every process. With one, the processor's time says more on a busy machine than the clock's. */
+  threads: number | undefined;
   onRound?: (done: number, total: number) => void;
 }
 
@@ -52,14 +54,18 @@ export async function runRounds(
   const base = samples.get(contenders[0]!.name)!;
   return contenders.map(({ name }) => {
     const own = samples.get(name)!;
+    const keys = Object.keys(own[0]!);
+    const shared = keys.filter((key) => key in base[0]!);
     return {
       name,
-      times: Object.fromEntries(
-        Object.keys(own[0]!).map((key) => [key, spread(own.map((times) => times[key]!))]),
-      ),
-      ratio: spread(own.map((times, round) => times.total! / base[round]!.total!)),
+      times: collect(keys, (key) => own.map((times) => times[key]!)),
+      ratios: collect(shared, (key) => own.map((times, round) => times[key]! / base[round]![key]!)),
     };
   });
+}
+
+function collect(keys: readonly string[], valuesOf: (key: string) => number[]): Record<string, Spread> {
+  return Object.fromEntries(keys.map((key) => [key, spread(valuesOf(key))]));
 }
 
 function spread(values: readonly number[]): Spread {
@@ -75,4 +81,24 @@ function spread(values: readonly number[]): Spread {
 
 function round(value: number): number {
   return Number(value.toPrecision(4));
+}
+
+/** What `run` takes by the clock, and of this process's processor time, in milliseconds. */
+export async function timed<Result>(
+  run: () => Promise<Result>,
+): Promise<{ result: Result; total: number; cpu: number }> {
+  const cpuStart = process.cpuUsage();
+  const startMs = performance.now();
+  const result = await run();
+  const total = performance.now() - startMs;
+  const { user, system } = process.cpuUsage(cpuStart);
+  return { result, total, cpu: (user + system) / 1000 };
+}
+
+/** Of a promise of {@link timed}, the times. */
+export async function timesOf(
+  measured: Promise<{ total: number; cpu: number }>,
+): Promise<Record<string, number>> {
+  const { total, cpu } = await measured;
+  return { total, cpu };
 }

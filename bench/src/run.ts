@@ -23,7 +23,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'string' },
-    rounds: { type: 'string', default: '200' },
+    rounds: { type: 'string', default: '100' },
+    threads: { type: 'string' },
     model: { type: 'string', multiple: true, default: models },
   },
 });
@@ -31,7 +32,7 @@ const name = positionals[0] ?? '';
 const measure = benchmarks[name];
 if (measure === undefined) {
   console.error(
-    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')}|codec [--model NAME]… [--rounds N] [--json FILE]`,
+    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')}|codec [--model NAME]… [--rounds N] [--threads N] [--json FILE]`,
   );
   process.exit(2);
 }
@@ -40,6 +41,7 @@ const options: RoundsOptions = {
   rounds: Number(values.rounds),
   warmup: 10,
   pauseMs: 80,
+  threads: values.threads === undefined ? undefined : Number(values.threads),
   onRound: (done, total) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${total} rounds `);
   },
@@ -60,6 +62,7 @@ if (values.json !== undefined) {
     load: { before: loadBefore, after: loadavg()[0] },
     unit: 'milliseconds: median, first and third quartile',
     rounds: options.rounds,
+    threads: options.threads ?? 'default',
     results,
   };
   await writeFile(values.json, `${JSON.stringify(record, null, 1)}\n`);

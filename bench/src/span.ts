@@ -4,7 +4,7 @@ import { createNodeRuntime } from '@isthmus/runtime/node';
 import type { InferenceSession } from 'onnxruntime-node';
 import { prepareModel } from './models.js';
 import { loadAlone, type OrtFeeds, toFeeds } from './onnxruntime.js';
-import { type Contender, type Measured, type RoundsOptions, runRounds } from './rounds.js';
+import { type Contender, type Measured, type RoundsOptions, runRounds, timed, timesOf } from './rounds.js';
 
 /**
  * What it costs to have been split: the span of all segments composed into one session, and every segment in a
@@ -16,11 +16,11 @@ export async function measureSpan(name: string, options: RoundsOptions): Promise
   await runtime.close();
   const feeds = toFeeds(frame);
   const { segments } = bundle.manifest;
-  const unsplit = await loadAlone(whole);
-  const composed = await loadAlone(bundleSpan(bundle, 0, segments.length));
+  const unsplit = await loadAlone(whole, options.threads);
+  const composed = await loadAlone(bundleSpan(bundle, 0, segments.length), options.threads);
   const chain = await Promise.all(
     segments.map(async ({ index }) => ({
-      session: await loadAlone(bundleSpan(bundle, index, index + 1)),
+      session: await loadAlone(bundleSpan(bundle, index, index + 1), options.threads),
       // A tensor of both cuts passes by.
       outputs: describeSpan(bundle.manifest, index, index + 1).outputs.map((tensor) => tensor.name),
     })),
@@ -34,9 +34,9 @@ export async function measureSpan(name: string, options: RoundsOptions): Promise
     return tensors;
   };
   const contenders: Contender[] = [
-    contender('the model as it was', () => unsplit.run(feeds)),
-    contender('the composed span', () => composed.run(feeds)),
-    contender(`${chain.length} sessions, one for each segment`, runChain),
+    { name: 'the model as it was', run: () => timesOf(timed(() => unsplit.run(feeds))) },
+    { name: 'the composed span', run: () => timesOf(timed(() => composed.run(feeds))) },
+    { name: `${chain.length} sessions, one for each segment`, run: () => timesOf(timed(runChain)) },
   ];
   try {
     return await runRounds(contenders, options);
@@ -44,15 +44,4 @@ export async function measureSpan(name: string, options: RoundsOptions): Promise
     const sessions: InferenceSession[] = [unsplit, composed, ...chain.map(({ session }) => session)];
     await Promise.all(sessions.map((session) => session.release()));
   }
-}
-
-function contender(name: string, run: () => Promise<unknown>): Contender {
-  return {
-    name,
-    run: async () => {
-      const startMs = performance.now();
-      await run();
-      return { total: performance.now() - startMs };
-    },
-  };
 }
