@@ -9,6 +9,7 @@ import { type Photo, pullModel, pullPhotos } from 'isthmus';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inceptionModel, unetModel } from '../../packages/graph/src/testing/models.js';
+import { relativeDifference } from '../support/fixture.js';
 import { isthmus, type ReceiverProcess, serve } from '../support/process.js';
 
 // The split must equal the whole: device process here, receiver process there, every cut, real weights.
@@ -69,18 +70,6 @@ async function makeFrame(name: string): Promise<NamedTensors> {
       }),
     ),
   );
-}
-
-function relativeDifference(actual: Tensor, expected: Tensor): number {
-  const [a, b] = [actual.data as Float32Array, expected.data as Float32Array];
-  expect(actual.shape).toEqual(expected.shape);
-  let [low, high, most] = [Infinity, -Infinity, 0];
-  b.forEach((value, i) => {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-    most = Math.max(most, Math.abs(value - a[i]!));
-  });
-  return most / (high - low);
 }
 
 describe.each(names)('%s', (name) => {
