@@ -1,6 +1,7 @@
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { type FrequencyTable, findTableFault, tableLimits } from '../../entropy/tables.js';
 import { IsthmusError } from '../../errors.js';
+import { parseAs } from '../../schema.js';
 
 /** The transformed form of one float32 tensor of a cut: components × height × width integers once quantized. */
 export interface CalibratedTensor {
@@ -90,9 +91,9 @@ export function priorOf(tables: CalibratedTables, scale: number, levelScale: num
   return tables.priors[Math.max(0, Math.min(255, scale - levelScale + 128))]!;
 }
 
-const byte = z.number().int().min(0).max(255);
-const fraction = z.number().int().min(-64).max(64);
-const size = z.number().int().min(1).max(65_536);
+const byte = z.int().check(z.minimum(0), z.maximum(255));
+const fraction = z.int().check(z.minimum(-64), z.maximum(64));
+const size = z.int().check(z.minimum(1), z.maximum(65_536));
 const schema = z.object({
   version: z.literal(1),
   tensors: z
@@ -101,47 +102,38 @@ const schema = z.object({
         name: z.string(),
         height: size,
         width: size,
-        scales: z.array(byte).max(65_536),
-        left: z.array(fraction).max(65_536),
-        up: z.array(fraction).max(65_536),
+        scales: z.array(byte).check(z.maxLength(65_536)),
+        left: z.array(fraction).check(z.maxLength(65_536)),
+        up: z.array(fraction).check(z.maxLength(65_536)),
       }),
     )
-    .min(1)
-    .max(32),
+    .check(z.minLength(1), z.maxLength(32)),
   levels: z
     .array(
       z.object({
-        scale: z.number().int().min(-4096).max(4096),
-        components: z.array(z.number().int().min(0)),
-        lambda: z.number().int().min(0).max(65_536),
+        scale: z.int().check(z.minimum(-4096), z.maximum(4096)),
+        components: z.array(z.int().check(z.minimum(0))),
+        lambda: z.int().check(z.minimum(0), z.maximum(65_536)),
       }),
     )
-    .min(1)
-    .max(64),
-  priors: z
-    .array(
-      z
-        .number()
-        .int()
-        .min(0)
-        .max(2 ** 22),
-    )
-    .length(256),
-  weights: z.array(z.number().int().min(-32_768).max(32_767)).length(numGroups * numFeatures),
-  contexts: z.array(z.number().int().min(0)).length(numContexts),
-  flags: z.array(z.number().int().min(0)).length(numFlagBins),
+    .check(z.minLength(1), z.maxLength(64)),
+  priors: z.array(z.int().check(z.minimum(0), z.maximum(2 ** 22))).check(z.length(256)),
+  weights: z
+    .array(z.int().check(z.minimum(-32_768), z.maximum(32_767)))
+    .check(z.length(numGroups * numFeatures)),
+  contexts: z.array(z.int().check(z.minimum(0))).check(z.length(numContexts)),
+  flags: z.array(z.int().check(z.minimum(0))).check(z.length(numFlagBins)),
   tables: z
     .array(
       z.object({
-        precision: z.number().int(),
-        minValue: z.number().int(),
+        precision: z.int(),
+        minValue: z.int(),
         hasEscape: z.boolean(),
-        frequencies: z.array(z.number().int().min(1).max(65_535)).max(65_536),
+        frequencies: z.array(z.int().check(z.minimum(1), z.maximum(65_535))).check(z.maxLength(65_536)),
       }),
     )
-    .min(1)
-    .max(256),
-  centroids: z.array(z.number().int().min(-1024).max(1024)).length(numBins * 3),
+    .check(z.minLength(1), z.maxLength(256)),
+  centroids: z.array(z.int().check(z.minimum(-1024), z.maximum(1024))).check(z.length(numBins * 3)),
 });
 
 /** A level's step: what one unit of its integers stands for. */
@@ -185,11 +177,11 @@ export function parseCalibratedTables(text: string): CalibratedTables {
   } catch (cause) {
     throw refuse('they are not JSON', cause);
   }
-  const parsed = schema.safeParse(json);
-  if (!parsed.success) throw refuse(z.prettifyError(parsed.error), parsed.error);
+  const parsed = parseAs(schema, json);
+  if (!parsed.ok) throw refuse(parsed.problem, parsed.cause);
   const tables: CalibratedTables = {
-    ...parsed.data,
-    tables: parsed.data.tables.map((table) => ({
+    ...parsed.value,
+    tables: parsed.value.tables.map((table) => ({
       ...table,
       frequencies: Uint16Array.from(table.frequencies),
     })),
