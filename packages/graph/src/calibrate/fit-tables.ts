@@ -350,8 +350,3 @@ function cluster(symbols: Float64Array): { contexts: number[]; clusters: Float64
   });
   return { contexts, clusters };
 }
-
-/** Bytes of the coder's tables while it runs, for reports. */
-export function decodingBytes(tables: CalibratedTables): number {
-  return coderTables(tables).length * 6 * 2 ** precision;
-}

@@ -37,6 +37,13 @@ describe('linear algebra', () => {
     );
   });
 
+  it('takes entries that are nothing beside the others for nothing', () => {
+    const data = Float64Array.of(0, 5e-324, 5e-324, 0.25);
+    const { values, vectors } = symmetricEigen({ size: 2, data });
+    expect(Array.from(values)).toEqual([0.25, 0]);
+    expectClose(multiply(vectors.data, transpose(vectors.data, 2, 2), 2, 2, 2), identity(2));
+  });
+
   it('factors and inverts', () => {
     fc.assert(
       fc.property(gram, ({ size: n, data }) => {

@@ -4,7 +4,7 @@ export interface SquareMatrix {
   readonly data: Float64Array;
 }
 
-export function squareMatrix(size: number): SquareMatrix {
+function squareMatrix(size: number): SquareMatrix {
   return { size, data: new Float64Array(size * size) };
 }
 
@@ -24,6 +24,10 @@ export function symmetricEigen({ size: n, data }: SquareMatrix): Eigen {
   const d = new Float64Array(n);
   const e = new Float64Array(n);
   tridiagonalize(n, v, d, e);
+  // What is nothing beside the largest entry is nothing: a quotient by it would overflow.
+  const tiny =
+    Number.EPSILON ** 2 * d.reduce((most, value, i) => Math.max(most, Math.abs(value), Math.abs(e[i]!)), 0);
+  for (let i = 0; i < n; i++) if (Math.abs(e[i]!) <= tiny) e[i] = 0;
   diagonalize(n, v, d, e);
   const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => d[b]! - d[a]!);
   const vectors = squareMatrix(n);
