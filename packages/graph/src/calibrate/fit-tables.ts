@@ -1,7 +1,6 @@
 import {
   type CalibratedTables,
   type CalibratedTensor,
-  coderTables,
   type FrequencyTable,
   calibratedModel as model,
   PlaneContexts,
