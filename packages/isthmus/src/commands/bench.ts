@@ -161,7 +161,7 @@ async function write(file: string, content: string): Promise<void> {
   });
 }
 
-const progressIntervalMs = 5000;
+const progressIntervalMs = 10_000;
 
 function showProgress(context: CliContext, clock: Clock): (done: number, total: number) => void {
   const startMs = clock.now();

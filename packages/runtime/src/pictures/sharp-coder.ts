@@ -2,10 +2,11 @@ import { IsthmusError, type PictureCoder, type PictureFormat } from '@isthmus/co
 import type { Sharp } from 'sharp';
 import { importSharp } from './sharp.js';
 
-// Chroma at half size, as WebP always has it and photographs do not miss it. JPEG with MozJPEG's trellis
-// quantization, WebP and AVIF at their libraries' default efforts.
+// Chroma at half size, as WebP always has it; JPEG from quality 90 on at full size, as libvips and ImageMagick do by
+// themselves. JPEG with MozJPEG's trellis quantization, WebP and AVIF at their libraries' default efforts.
 const encoders: Readonly<Record<PictureFormat, (picture: Sharp, quality: number) => Sharp>> = {
-  jpeg: (picture, quality) => picture.jpeg({ quality, mozjpeg: true, chromaSubsampling: '4:2:0' }),
+  jpeg: (picture, quality) =>
+    picture.jpeg({ quality, mozjpeg: true, chromaSubsampling: quality < 90 ? '4:2:0' : '4:4:4' }),
   webp: (picture, quality) => picture.webp({ quality, effort: 4 }),
   avif: (picture, quality) => picture.avif({ quality, effort: 4, chromaSubsampling: '4:2:0' }),
 };
