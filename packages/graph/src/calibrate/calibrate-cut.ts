@@ -11,8 +11,8 @@ import {
 } from '@isthmus/core';
 import { describeComponents } from './fit-components.js';
 import { fitTables, initialTables } from './fit-tables.js';
-import { fitTransform, principalDirections, type Transform } from './fit-transform.js';
-import { gridOf, layoutOf, type MapLayout, measureBlocks, toMaps } from './maps.js';
+import { fitChannelFactors, fitTransform, principalDirections, type Transform } from './fit-transform.js';
+import { type BlockStatistics, gridOf, layoutOf, type MapLayout, measureBlocks, toMaps } from './maps.js';
 import { combineSensitivities, measureSensitivity, type OutputMetric } from './sensitivity.js';
 import { type TransformModels, transformModels } from './transform-models.js';
 
@@ -70,9 +70,11 @@ export interface FittedCut {
   fitTables(steps: readonly number[], isFinal: boolean): CalibratedTables;
 }
 
-/** Fits a cut's transforms. */
-export async function calibrateCut(options: CutOptions): Promise<FittedCut> {
-  const { cut, runtime, tail, metric, frames, tuning } = options;
+/** Fits a cut's transforms: one to principal components, and one that only scales channels. */
+export async function calibrateCut(
+  options: CutOptions,
+): Promise<{ principal: FittedCut; channels: FittedCut }> {
+  const { cut, tail, metric, frames, tuning } = options;
   const tensors = cut.tensors.filter(({ type, shape }) => type === 'float32' && elementCount(shape) > 0);
   const parts = tensors.map((tensor) => {
     const layout = layoutOf(tensor, tuning.maxBlockSize);
@@ -99,32 +101,64 @@ export async function calibrateCut(options: CutOptions): Promise<FittedCut> {
     );
   }
   const sensitivities = combineSensitivities(perTensor);
-  const transforms = parts.map(({ principal }, index) =>
-    fitTransform({
-      principal,
-      sensitivity: sensitivities[index]!,
-      numProbed: Math.sqrt(sensitivities[index]!.length),
-      shrink: tuning.shrink,
-    }),
-  );
-  const scale = unitScale(parts, transforms);
-  const models = parts.map(({ tensor, layout, statistics }, index) =>
+  const variants: Variant[] = parts.map(({ principal, layout, statistics }, index) => {
+    const sensitivity = sensitivities[index]!;
+    const numProbed = Math.sqrt(sensitivity.length);
+    const given = { principal, sensitivity, numProbed, shrink: tuning.shrink };
+    return {
+      principal: { layout, transform: fitTransform(given) },
+      channels: {
+        layout: { ...layout, block: 1 },
+        transform: fitChannelFactors(given, layout, statistics.powers),
+      },
+    };
+  });
+  const finish = (kind: keyof Variant): Promise<FittedCut> =>
+    fitVariant(
+      options,
+      parts.map(({ tensor, statistics }, index) => ({ tensor, statistics, ...variants[index]![kind] })),
+    );
+  return { principal: await finish('principal'), channels: await finish('channels') };
+}
+
+interface TransformAndLayout {
+  layout: MapLayout;
+  transform: Transform;
+}
+
+interface Variant {
+  principal: TransformAndLayout;
+  channels: TransformAndLayout;
+}
+
+interface Part extends TransformAndLayout {
+  tensor: CutTensor;
+  statistics: BlockStatistics;
+}
+
+async function fitVariant(
+  { runtime, frames, tuning }: CutOptions,
+  parts: readonly Part[],
+): Promise<FittedCut> {
+  const scale = unitScale(parts);
+  const models = parts.map(({ tensor, layout, statistics, transform }) =>
     transformModels({
       tensor,
       layout,
-      transform: transforms[index]!,
+      transform,
       means: statistics.means,
       scale,
       low: statistics.low === 0 ? 0 : undefined,
       high: statistics.low === 0 && statistics.high === 6 ? 6 : undefined,
     }),
   );
+  const tensors = parts.map(({ tensor }) => tensor);
   const transformed = await transformFrames(runtime, models, tensors, frames);
-  const described = parts.map(({ tensor, layout }, index) =>
+  const described = parts.map(({ tensor, layout, transform }, index) =>
     describeComponents(
       tensor.name,
       gridOf(layout),
-      transforms[index]!.numComponents,
+      transform.numComponents,
       transformed.map((frame) => frame[index]!),
     ),
   );
@@ -163,14 +197,15 @@ function countComponents(scales: readonly number[], levelScale: number): number 
 }
 
 // Components in units of their root mean square, so that steps mean the same at every cut.
-function unitScale(parts: readonly { layout: MapLayout }[], transforms: readonly Transform[]): number {
+function unitScale(parts: readonly TransformAndLayout[]): number {
   let power = 0;
   let count = 0;
-  transforms.forEach(({ variances }, index) => {
-    const { rows, columns } = gridOf(parts[index]!.layout);
+  for (const { layout, transform } of parts) {
+    const { variances } = transform;
+    const { rows, columns } = gridOf(layout);
     for (const variance of variances) power += variance * rows * columns;
     count += variances.length * rows * columns;
-  });
+  }
   return power > 0 ? 1 / Math.sqrt(power / count) : 1;
 }
 

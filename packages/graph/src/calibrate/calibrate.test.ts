@@ -74,6 +74,10 @@ afterAll(() => runtime.close());
 const entryOf = ({ manifest }: Bundle, id: string): CodecEntry =>
   manifest.codecs.find((entry) => entry.id === id)!;
 
+/** A cut's calibrated codecs: to principal components, with scaled channels, or both. */
+const calibratedAt = ({ manifest }: Bundle, cut: number): CodecEntry[] =>
+  manifest.codecs.filter(({ kind, paths }) => kind === calibratedCodec.kind && paths[0]!.from === cut);
+
 async function open(bundle: Bundle, entry: CodecEntry) {
   const context = {
     manifest: bundle.manifest,
@@ -94,12 +98,18 @@ async function atCut(bundle: Bundle, cut: number, frames: readonly NamedTensors[
   return results;
 }
 
+/** All levels of a cut's calibrated codecs, from the most bytes. */
+async function measureCalibrated(bundle: Bundle, cut: number): Promise<Measured[]> {
+  const all: Measured[] = [];
+  for (const entry of calibratedAt(bundle, cut)) all.push(...(await measure(bundle, entry, cut)));
+  return all.sort((a, b) => b.numBytes - a.numBytes);
+}
+
 interface Measured extends Fidelity {
   numBytes: number;
 }
 
-async function measure(bundle: Bundle, id: string, cut: number): Promise<Measured[]> {
-  const entry = entryOf(bundle, id);
+async function measure(bundle: Bundle, entry: CodecEntry, cut: number): Promise<Measured[]> {
   const { encoder, decoder } = await open(bundle, entry);
   const tail = await runtime.load(bundleSpan(bundle, cut, bundle.manifest.cuts.length - 1));
   const compare = createComparison(bundle.manifest);
@@ -137,9 +147,11 @@ describe('calibrateBundle', () => {
   it('adds a codec for every cut to a sound manifest, with its files and the hash of its tables', async () => {
     const manifest: Manifest = parseManifest(formatManifest(chain.manifest));
     const added = manifest.codecs.filter(({ kind }) => kind === calibratedCodec.kind);
-    expect(added.map(({ id, paths }) => [id, paths])).toEqual(
-      [0, 1, 2].map((cut) => [`calibrated-${cut}`, [{ from: cut, to: cut }]]),
-    );
+    for (const { id, paths } of added) {
+      expect(id).toMatch(/^calibrated-[012](-channels)?$/);
+      expect(paths).toEqual([{ from: Number(id[11]), to: Number(id[11]) }]);
+    }
+    expect(new Set(added.map(({ id }) => id[11]))).toEqual(new Set(['0', '1', '2']));
     for (const { files, tablesSha256 } of added) {
       for (const { path, numBytes, sha256 } of files) {
         const bytes = chain.files.get(path)!;
@@ -150,18 +162,25 @@ describe('calibrateBundle', () => {
   });
 
   it('records levels from faithful to rough, each with fewer bytes and more divergence than the last', () => {
-    for (const id of ['calibrated-0', 'calibrated-1']) {
-      const levels = entryOf(chain, id).levels.map(({ params }) => params as unknown as Measured);
+    for (const cut of [0, 1]) {
+      const entries = calibratedAt(chain, cut);
+      for (const { levels } of entries) {
+        const bytes = levels.map(({ params }) => params.numBytes as number);
+        expect(bytes).toEqual([...bytes].sort((a, b) => b - a));
+      }
+      const levels = entries
+        .flatMap((entry) => entry.levels)
+        .map(({ params }) => params as unknown as Measured)
+        .sort((a, b) => b.numBytes - a.numBytes);
       expect(levels.length).toBeGreaterThanOrEqual(4);
-      const bytes = levels.map(({ numBytes }) => numBytes);
-      expect(bytes).toEqual([...bytes].sort((a, b) => b - a));
       expect(levels[0]!.divergence).toBeLessThan(levels.at(-1)!.divergence / 100);
     }
   });
 
   it('measures on frames held out what holds on other frames', async () => {
-    const levels = entryOf(chain, 'calibrated-1').levels.map(({ params }) => params as unknown as Measured);
-    const measured = await measure(chain, 'calibrated-1', 1);
+    const [entry] = calibratedAt(chain, 1);
+    const levels = entry!.levels.map(({ params }) => params as unknown as Measured);
+    const measured = await measure(chain, entry!, 1);
     measured.forEach(({ numBytes }, level) => {
       expect(numBytes / levels[level]!.numBytes).toBeGreaterThan(0.6);
       expect(numBytes / levels[level]!.numBytes).toBeLessThan(1.6);
@@ -169,8 +188,8 @@ describe('calibrateBundle', () => {
   });
 
   it('takes far fewer bytes than quantized for the same divergence', async () => {
-    const quantized = await measure(chain, 'quantized', 1);
-    const calibrated = await measure(chain, 'calibrated-1', 1);
+    const quantized = await measure(chain, entryOf(chain, 'quantized'), 1);
+    const calibrated = await measureCalibrated(chain, 1);
     const pairs = quantized
       .map(({ divergence, numBytes }) => [bytesAt(calibrated, divergence), numBytes] as const)
       .filter(([bytes]) => !Number.isNaN(bytes));
@@ -179,7 +198,7 @@ describe('calibrateBundle', () => {
   });
 
   it('codes every tensor of a cut of several', async () => {
-    const measured = await measure(unet, 'calibrated-1', 1);
+    const measured = await measureCalibrated(unet, 1);
     expect(measured[0]!.divergence).toBeLessThan(0.005);
     expect(measured.at(-1)!.numBytes).toBeLessThan(measured[0]!.numBytes / 4);
   });
@@ -192,10 +211,10 @@ describe('calibrateBundle', () => {
 });
 
 describe('calibrated', () => {
-  const path = { from: 1, to: 1, level: 2 };
+  const path = { from: 1, to: 1, level: 1 };
 
   it('sends a frame that does not compress as it is', async () => {
-    const { encoder, decoder } = await open(chain, entryOf(chain, 'calibrated-1'));
+    const { encoder, decoder } = await open(chain, calibratedAt(chain, 1)[0]!);
     const { name, shape } = chain.manifest.cuts[1]!.tensors[0]!;
     const noise = Float32Array.from({ length: 16 * 16 * 16 }, (_, i) => Math.sin(i * i) * 1e9);
     const frame = { [name]: createTensor('float32', shape, noise) };
@@ -205,7 +224,7 @@ describe('calibrated', () => {
   });
 
   it('refuses what is not a number', async () => {
-    const { encoder } = await open(chain, entryOf(chain, 'calibrated-1'));
+    const { encoder } = await open(chain, calibratedAt(chain, 1)[0]!);
     const { name, shape } = chain.manifest.cuts[1]!.tensors[0]!;
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
       const data = new Float32Array(16 * 16 * 16);
@@ -219,7 +238,7 @@ describe('calibrated', () => {
   });
 
   it('answers damaged payloads with codec/corrupt or with tensors of the right shape', async () => {
-    const { encoder, decoder } = await open(unet, entryOf(unet, 'calibrated-1'));
+    const { encoder, decoder } = await open(unet, calibratedAt(unet, 1)[0]!);
     const [frame] = await atCut(unet, 1, testFrames.slice(0, 1));
     const payload = await encoder.encode(frame!, path);
     let numCorrupt = 0;
@@ -243,8 +262,8 @@ describe('calibrated', () => {
   });
 
   it('names what is wrong with a bundle whose parts do not go together', async () => {
-    const entry = entryOf(chain, 'calibrated-1');
-    const other = entryOf(chain, 'calibrated-2');
+    const entry = calibratedAt(chain, 1)[0]!;
+    const other = calibratedAt(chain, 2)[0]!;
     const swap = (bytes: Map<string, Uint8Array>): Bundle => ({
       manifest: chain.manifest,
       files: new Map([...chain.files, ...bytes]),

@@ -15,7 +15,13 @@ import {
   sha256Hex,
 } from '@isthmus/core';
 import { type Bundle, bundleSpan } from '../bundle.js';
-import { type CalibrationTuning, calibrateCut, defaultTuning, spread } from './calibrate-cut.js';
+import {
+  type CalibrationTuning,
+  calibrateCut,
+  defaultTuning,
+  type FittedCut,
+  spread,
+} from './calibrate-cut.js';
 import { createComparison, type Fidelity, meanFidelity } from './fidelity.js';
 import { createOutputMetric, type OutputMetric } from './sensitivity.js';
 import type { TransformModels } from './transform-models.js';
@@ -93,7 +99,7 @@ export async function calibrateBundle(bundle: Bundle, options: CalibrateOptions)
     const tail = await runtime.load(bundleSpan(bundle, index, lastCut));
     try {
       wholeOutputs ??= await runSession(tail, atCut);
-      const added = await addCodec({
+      const added = await fitCodecs({
         manifest,
         index,
         runtime,
@@ -104,8 +110,10 @@ export async function calibrateBundle(bundle: Bundle, options: CalibrateOptions)
         metric: createOutputMetric(manifest),
         tuning: { ...defaultTuning, ...options.tuning },
       });
-      for (const [path, bytes] of added.files) files.set(path, bytes);
-      codecs.push(added.entry);
+      for (const { entry, files: own } of added) {
+        for (const [path, bytes] of own) files.set(path, bytes);
+        codecs.push(entry);
+      }
     } finally {
       await tail.release();
     }
@@ -128,11 +136,12 @@ interface AddOptions {
 type Entry = { entry: CodecEntry; files: Map<string, Uint8Array> };
 type HeldOut = readonly { frame: NamedTensors; outputs: NamedTensors }[];
 
-async function addCodec(options: AddOptions): Promise<Entry> {
+/** Fits both codecs of a cut, and keeps of their levels those that are of use when one may choose among all. */
+async function fitCodecs(options: AddOptions): Promise<Entry[]> {
   const { manifest, index, runtime, tail, metric, frames, outputs, tuning } = options;
   const isHeldOut = (at: number): boolean => at % 4 === 3;
   const heldOut = frames.flatMap((frame, at) => (isHeldOut(at) ? [{ frame, outputs: outputs[at]! }] : []));
-  const fitted = await calibrateCut({
+  const { principal, channels } = await calibrateCut({
     cut: manifest.cuts[index]!,
     runtime,
     tail,
@@ -140,20 +149,47 @@ async function addCodec(options: AddOptions): Promise<Entry> {
     frames: frames.filter((_, at) => !isHeldOut(at)),
     tuning,
   });
-  const measure = async (tables: CalibratedTables, on: HeldOut): Promise<LevelMeasure[]> => {
-    const levels = tables.levels.map((_, level) => ({ name: `level-${level}`, params: {} }));
-    return measureLevels(options, await buildEntry(index, fitted.models, tables, levels), on);
-  };
-  const rough = await measure(fitted.fitTables(triedSteps, false), spread(heldOut, numTried));
-  const tables = fitted.fitTables(chooseSteps(rough), true);
-  const measures = await measure(tables, heldOut);
-  const kept = onHull(measures);
-  return buildEntry(
-    index,
-    fitted.models,
-    { ...tables, levels: kept.map((level) => tables.levels[level]!) },
-    kept.map((level, place) => ({ name: `level-${place}`, params: { ...measures[level]! } })),
-  );
+  const candidates: Candidate[] = [];
+  for (const [id, fitted] of [
+    [`calibrated-${index}`, principal],
+    [`calibrated-${index}-channels`, channels],
+  ] as const) {
+    const measure = async (tables: CalibratedTables, on: HeldOut): Promise<LevelMeasure[]> => {
+      const levels = tables.levels.map((_, level) => ({ name: `level-${level}`, params: {} }));
+      return measureLevels(options, await buildEntry(index, id, fitted.models, tables, levels), on);
+    };
+    const rough = await measure(fitted.fitTables(triedSteps, false), spread(heldOut, numTried));
+    const tables = fitted.fitTables(chooseSteps(rough), true);
+    const measures = await measure(tables, heldOut);
+    measures.forEach((one, level) => {
+      candidates.push({ id, fitted, tables, level, measure: one });
+    });
+  }
+  const kept = onHull(candidates.map(({ measure }) => measure)).map((at) => candidates[at]!);
+  const entries: Entry[] = [];
+  for (const id of new Set(kept.map((candidate) => candidate.id))) {
+    const own = kept.filter((candidate) => candidate.id === id);
+    const { fitted, tables } = own[0]!;
+    entries.push(
+      await buildEntry(
+        index,
+        id,
+        fitted.models,
+        { ...tables, levels: own.map(({ level }) => tables.levels[level]!) },
+        own.map(({ measure }, place) => ({ name: `level-${place}`, params: { ...measure } })),
+      ),
+    );
+  }
+  return entries;
+}
+
+/** A level of one of a cut's codecs. */
+interface Candidate {
+  id: string;
+  fitted: FittedCut;
+  tables: CalibratedTables;
+  level: number;
+  measure: LevelMeasure;
 }
 
 /** Steps from the roughest that still changes next to nothing to the finest that leaves next to nothing. */
@@ -225,11 +261,11 @@ async function measureLevels(
 
 async function buildEntry(
   cut: number,
+  id: string,
   models: readonly TransformModels[],
   tables: CalibratedTables,
   levels: CodecLevel[],
 ): Promise<Entry> {
-  const id = `calibrated-${cut}`;
   const files = new Map<string, Uint8Array>();
   files.set(calibratedFiles.tables(id), new TextEncoder().encode(formatCalibratedTables(tables)));
   models.forEach(({ encoder, decoder }, index) => {

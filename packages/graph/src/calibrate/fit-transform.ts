@@ -25,10 +25,12 @@ export function principalDirections({ covariance }: BlockStatistics, layout: Map
 /** A linear map of blocks to components and back. */
 export interface Transform {
   numComponents: number;
-  /** components × block size */
+  /** components × block size, or one factor for each channel. */
   forward: Float64Array;
-  /** block size × components */
+  /** block size × components, or one factor for each channel. */
   backward: Float64Array;
+  /** Whether channels are only scaled. */
+  isDiagonal: boolean;
   /** Of each component, from the largest. */
   variances: Float64Array;
 }
@@ -48,20 +50,10 @@ export interface TransformOptions {
  * components are Eᵀ·Lᵀ·V·x, with E the eigenvectors of Lᵀ·Λ·L. One step for all components is then reverse
  * water-filling of the output's error (Cover & Thomas, section 10.3.3).
  */
-export function fitTransform({ principal, sensitivity, numProbed, shrink }: TransformOptions): Transform {
-  const { directions, variances } = principal;
+export function fitTransform(options: TransformOptions): Transform {
+  const { directions, variances } = options.principal;
   const { size } = directions;
-  const p = numProbed;
-  let trace = 0;
-  for (let i = 0; i < p; i++) trace += sensitivity[i * p + i]!;
-  const floor = trace > 0 ? (shrink * trace) / p : 1;
-  const g = Float64Array.from(sensitivity, (value) => (1 - shrink) * value);
-  let lastMean = 0;
-  const numLast = Math.ceil(p / 4);
-  for (let i = 0; i < p; i++) {
-    g[i * p + i]! += floor;
-    if (i >= p - numLast) lastMean += g[i * p + i]! / numLast;
-  }
+  const { g, p, floor, lastMean } = regularize(options);
   const lower = cholesky({ size: p, data: g }, floor * 1e-6);
   const upper = transpose(lower.data, p, p);
   const inverse = invertLower(lower);
@@ -94,8 +86,66 @@ export function fitTransform({ principal, sensitivity, numProbed, shrink }: Tran
   });
   return {
     numComponents: size,
+    isDiagonal: false,
     forward,
     backward: transpose(rows, size, size),
     variances: Float64Array.from(components, ({ variance }) => Math.max(variance, 0)),
   };
+}
+
+/**
+ * No transform but a factor for each channel, the root of its sensitivity: for features of which most are zero, such
+ * as after a ReLU, which stay zero in this way. Means are not taken off for the same reason.
+ *
+ * @param powers Mean squares of the channels.
+ */
+export function fitChannelFactors(
+  options: TransformOptions,
+  layout: MapLayout,
+  powers: Float64Array,
+): Transform {
+  const { directions } = options.principal;
+  const { size } = directions;
+  const { g, p, lastMean } = regularize(options);
+  const { channels, block } = layout;
+  const area = block * block;
+  const sensitivity = new Float64Array(channels);
+  for (let i = 0; i < size; i++) {
+    // The diagonal of Vᵀ·G·V, where directions that were not probed have the mean of the last.
+    let sum = lastMean;
+    for (let k = 0; k < p; k++) {
+      const vk = directions.data[k * size + i]!;
+      sum -= lastMean * vk * vk;
+      for (let l = 0; l < p; l++) sum += vk * g[k * p + l]! * directions.data[l * size + i]!;
+    }
+    sensitivity[Math.floor(i / area)]! += sum / area;
+  }
+  const forward = sensitivity.map((value) => Math.sqrt(Math.max(value, lastMean * 1e-6)));
+  return {
+    numComponents: channels,
+    isDiagonal: true,
+    forward,
+    backward: forward.map((value) => 1 / value),
+    variances: powers.map((power, channel) => power * forward[channel]! ** 2),
+  };
+}
+
+// The measured sensitivity with equal sensitivity mixed in, and what directions beyond those probed are taken to have.
+function regularize({ sensitivity, numProbed: p, shrink }: TransformOptions): {
+  g: Float64Array;
+  p: number;
+  floor: number;
+  lastMean: number;
+} {
+  let trace = 0;
+  for (let i = 0; i < p; i++) trace += sensitivity[i * p + i]!;
+  const floor = trace > 0 ? (shrink * trace) / p : 1;
+  const g = Float64Array.from(sensitivity, (value) => (1 - shrink) * value);
+  let lastMean = 0;
+  const numLast = Math.ceil(p / 4);
+  for (let i = 0; i < p; i++) {
+    g[i * p + i]! += floor;
+    if (i >= p - numLast) lastMean += g[i * p + i]! / numLast;
+  }
+  return { g, p, floor, lastMean };
 }

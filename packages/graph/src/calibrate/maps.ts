@@ -70,7 +70,7 @@ function transposed(values: Float32Array, rows: number, columns: number): Float3
 }
 
 /** Copies one block: channel after channel, row after row. */
-export function readBlock(
+function readBlock(
   maps: Float32Array,
   layout: MapLayout,
   row: number,
@@ -109,6 +109,8 @@ export function addBlock(
 /** Means of the channels, and the covariance of blocks around them. */
 export interface BlockStatistics {
   means: Float64Array;
+  /** Mean squares of the channels. */
+  powers: Float64Array;
   /** size × size */
   covariance: Float64Array;
   numBlocks: number;
@@ -123,19 +125,23 @@ export function measureBlocks(frames: readonly Float32Array[], layout: MapLayout
   const { channels, height, width, block } = layout;
   const { rows, columns, size } = gridOf(layout);
   const means = new Float64Array(channels);
+  const powers = new Float64Array(channels);
   const area = height * width;
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   for (const maps of frames) {
     for (let channel = 0, i = 0; channel < channels; channel++) {
       let sum = 0;
+      let power = 0;
       for (const end = i + area; i < end; i++) {
         const value = maps[i]!;
         sum += value;
+        power += value * value;
         if (value < low) low = value;
         if (value > high) high = value;
       }
       means[channel]! += sum / (area * frames.length);
+      powers[channel]! += power / (area * frames.length);
     }
   }
   const covariance = new Float64Array(size * size);
@@ -166,5 +172,5 @@ export function measureBlocks(frames: readonly Float32Array[], layout: MapLayout
       covariance[j * size + i] = value;
     }
   }
-  return { means, covariance, numBlocks, low, high };
+  return { means, powers, covariance, numBlocks, low, high };
 }

@@ -3,6 +3,7 @@ import { createGraphBuilder, type GraphBuilder } from '../build.js';
 import { float32Tensor, int64Tensor } from '../tensors.js';
 import { writeModel } from '../write.js';
 import type { Transform } from './fit-transform.js';
+import { transpose as transposed } from './linear-algebra.js';
 import { gridOf, type MapLayout } from './maps.js';
 
 export interface TransformModels {
@@ -14,7 +15,7 @@ export interface TransformModelOptions {
   tensor: CutTensor;
   layout: MapLayout;
   transform: Transform;
-  /** Of the channels. */
+  /** Of the channels; not used where they are only scaled. */
   means: Float64Array;
   /** Components are multiplied with it. */
   scale: number;
@@ -42,6 +43,14 @@ function encoderModel({ tensor, layout, transform, means, scale }: TransformMode
   let x = graph.input('x', 'float32', tensor.shape);
   if (layout.channelsLast) x = graph.node('Transpose', [x], { perm: [0, 2, 1] });
   x = reshape(graph, x, [1, channels, height, width], 'maps');
+  if (transform.isDiagonal) {
+    const factors = float32Tensor(
+      forward.map((value) => value * scale),
+      [1, channels, 1, 1],
+    );
+    graph.output(graph.node('Mul', [x, graph.constant('factors', factors)], {}, { output: 'y' }), 'float32');
+    return writeModel(graph.build());
+  }
   const { weights, factor } = halfWeights(graph, forward, [numComponents, channels, block, block]);
   const bias = new Float64Array(numComponents);
   for (let k = 0; k < numComponents; k++) {
@@ -67,15 +76,21 @@ function decoderModel(options: TransformModelOptions): Uint8Array {
   const { rows, columns, size } = gridOf(layout);
   const graph = createGraphBuilder({ name: 'decoder', opset });
   let y = graph.input('y', 'float32', [1, numComponents, rows, columns]);
-  const inverse = new Float64Array(numComponents * size);
-  for (let i = 0; i < size; i++)
-    for (let k = 0; k < numComponents; k++) inverse[k * size + i] = backward[i * numComponents + k]!;
-  const { weights, factor } = halfWeights(graph, inverse, [numComponents, channels, block, block]);
-  y = graph.node('Mul', [y, graph.constant('scale', float32Tensor([factor / scale], []))]);
-  y = graph.node('ConvTranspose', [y, weights, graph.constant('means', float32Tensor(means))], {
-    kernel_shape: [block, block],
-    strides: [block, block],
-  });
+  if (transform.isDiagonal) {
+    const factors = float32Tensor(
+      backward.map((value) => value / scale),
+      [1, channels, 1, 1],
+    );
+    y = graph.node('Mul', [y, graph.constant('factors', factors)]);
+  } else {
+    const inverse = transposed(backward, size, numComponents);
+    const { weights, factor } = halfWeights(graph, inverse, [numComponents, channels, block, block]);
+    y = graph.node('Mul', [y, graph.constant('scale', float32Tensor([factor / scale], []))]);
+    y = graph.node('ConvTranspose', [y, weights, graph.constant('means', float32Tensor(means))], {
+      kernel_shape: [block, block],
+      strides: [block, block],
+    });
+  }
   if (low !== undefined || high !== undefined) {
     const bound = (name: string, value: number | undefined): string =>
       value === undefined ? '' : graph.constant(name, float32Tensor([value], []));
