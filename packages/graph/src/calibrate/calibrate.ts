@@ -217,6 +217,8 @@ function onHull(measures: readonly LevelMeasure[]): number[] {
   const order = [...measures.keys()].sort((a, b) => measures[b]!.numBytes - measures[a]!.numBytes);
   for (const level of order) {
     const next = measures[level]!;
+    // More bytes for no less divergence are of no use.
+    while (hull.length > 0 && measures[hull.at(-1)!]!.divergence >= next.divergence - slack / 4) hull.pop();
     while (hull.length >= 2) {
       const before = measures[hull.at(-2)!]!;
       const last = measures[hull.at(-1)!]!;
