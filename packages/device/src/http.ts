@@ -86,7 +86,9 @@ export function createHttpGet(options: HttpOptions): HttpGet {
       if (!response.ok) throw await refusal(url, response);
       return await readBody(url, response, maxBytes, onBytes);
     } catch (error) {
-      const reason = controller.signal.aborted ? controller.signal.reason : error;
+      // Node's fetch says only that it failed; its cause says why.
+      const failure = error instanceof TypeError && error.cause instanceof Error ? error.cause : error;
+      const reason = controller.signal.aborted ? controller.signal.reason : failure;
       throw toIsthmusError(reason, 'link/connect-failed', `${url} cannot be had; is the receiver running?`);
     } finally {
       stopWatching();

@@ -20,7 +20,7 @@ export function parsePlans(given: readonly string[], manifest: Manifest): PlanCh
 }
 
 /** Every plan of a bundle, from the frame at cut 0 to the last cut, then `local`. */
-function allPlans(manifest: Manifest): Plan[] {
+export function allPlans(manifest: Manifest): Plan[] {
   const plans = manifest.codecs.flatMap((codec) =>
     codec.paths.flatMap(({ from, to }) =>
       codec.levels.map((_, level): Plan => ({ kind: 'split', from, codec: codec.id, level, to })),
@@ -28,6 +28,13 @@ function allPlans(manifest: Manifest): Plan[] {
   );
   const fromOf = (plan: Plan): number => (plan.kind === 'split' ? plan.from : Number.POSITIVE_INFINITY);
   return [...plans.sort((a, b) => fromOf(a) - fromOf(b)), { kind: 'local' }];
+}
+
+/** As `--plan` takes it: `2/quantized/1`, `local`. */
+export function formatPlan(plan: Plan): string {
+  if (plan.kind === 'local') return 'local';
+  const path = plan.to === plan.from ? plan.from : `${plan.from}-${plan.to}`;
+  return `${path}/${plan.codec}/${plan.level}`;
 }
 
 /** A plan for people: `cut 2 · quantized 4-bit`. */
