@@ -49,11 +49,11 @@ export interface CalibrationTuning {
 }
 
 export const defaultTuning: CalibrationTuning = {
-  numProbes: 256,
-  numProbeFrames: 8,
+  numProbes: 192,
+  numProbeFrames: 5,
   probeSize: 0.05,
   shrink: 0.2,
-  maxValues: 1_000_000,
+  maxValues: 500_000,
   maxBlockSize: 512,
   finestLambda: 0.06,
   roughestLambda: 0.15,

@@ -56,7 +56,9 @@ const numLevels = 10;
 /** Steps tried to find the finest and the roughest level, as 8·log2: from 1/64 of the components' size to 128 times. */
 const triedSteps: readonly number[] = Array.from({ length: 14 }, (_, i) => -48 + 8 * i);
 /** Frames on which they are tried. */
-const numTried = 8;
+const numTried = 5;
+/** Frames on which levels are measured; more say little more and take long. */
+const maxMeasured = 20;
 // Shares of the divergence of a payload that says nothing.
 const faithfulShare = 0.0002;
 const uselessShare = 0.45;
@@ -160,7 +162,7 @@ async function fitCodecs(options: AddOptions): Promise<Entry[]> {
     };
     const rough = await measure(fitted.fitTables(triedSteps, false), spread(heldOut, numTried));
     const tables = fitted.fitTables(chooseSteps(rough), true);
-    const measures = await measure(tables, heldOut);
+    const measures = await measure(tables, spread(heldOut, maxMeasured));
     measures.forEach((one, level) => {
       candidates.push({ id, fitted, tables, level, measure: one });
     });
@@ -256,7 +258,11 @@ async function measureLevels(
       const result = await tail.run(await decoder.decode(payload, path));
       fidelities.push(comparison(outputs, result.outputs));
     }
-    measures.push({ ...meanFidelity(fidelities), numBytes, bitsPerElement: (8 * numBytes) / numElements });
+    measures.push({
+      ...meanFidelity(fidelities),
+      numBytes: Math.round(numBytes),
+      bitsPerElement: (8 * numBytes) / numElements,
+    });
   }
   return measures;
 }

@@ -119,7 +119,7 @@ export interface BlockStatistics {
 }
 
 /** At most so many blocks of all frames together make the covariance, evenly chosen. */
-const maxBlocksPerSize = 24;
+const maxBlocksPerSize = 12;
 
 export function measureBlocks(frames: readonly Float32Array[], layout: MapLayout): BlockStatistics {
   const { channels, height, width, block } = layout;
