@@ -49,7 +49,7 @@ export interface CalibrationTuning {
 }
 
 export const defaultTuning: CalibrationTuning = {
-  numProbes: 192,
+  numProbes: 256,
   numProbeFrames: 5,
   probeSize: 0.05,
   shrink: 0.2,
