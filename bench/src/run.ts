@@ -13,12 +13,6 @@ const benchmarks: Readonly<Record<string, (model: string, options: RoundsOptions
 };
 const models = ['mobilenet-v1', 'resnet-50'];
 
-// Its options and its results are of another kind.
-if (process.argv[2] === 'codec') {
-  await import('./codec.js');
-  process.exit();
-}
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -32,7 +26,7 @@ const name = positionals[0] ?? '';
 const measure = benchmarks[name];
 if (measure === undefined) {
   console.error(
-    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')}|codec [--model NAME]… [--rounds N] [--threads N] [--json FILE]`,
+    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]`,
   );
   process.exit(2);
 }

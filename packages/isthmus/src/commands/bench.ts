@@ -1,6 +1,7 @@
 import { IsthmusError } from '@isthmus/core';
 import type { CAC } from 'cac';
 import type { CliContext } from '../cli.js';
+import { codecBench } from './bench-codec.js';
 import { rdBench } from './bench-rd.js';
 
 /** One of the benchmarks of `isthmus bench`. */
@@ -12,23 +13,30 @@ export interface Bench {
 }
 
 /** What can be measured, by name. */
-const benches: Readonly<Record<string, Bench>> = { rd: rdBench };
+const benches: Readonly<Record<string, Bench>> = { rd: rdBench, codec: codecBench };
 
 /** `isthmus bench`: measurements of models on your own pictures. */
 export function addBenchCommand(cli: CAC, context: CliContext): void {
   cli
-    .command('bench <what>', 'rd: bits per pixel against accuracy, for every codec at every cut')
+    .command(
+      'bench <what>',
+      'rd: bits per pixel against accuracy, for every codec at every cut; codec: bytes and speed of every entropy coder',
+    )
     .option('--bundle <name|folder>', 'A bundle, or a model known to pull, which is split first')
-    .option('--images <folder>', 'Pictures, also in folders below it')
+    .option('--images <folder>', 'Pictures, also in folders below it [codec: default: 8 photographs]')
     .option('--labels <file>', 'file,label as CSV with a header; 0-based [default: agreement with the model]')
     .option('--boxes <file>', 'For detection: file,label,x,y,width,height [default: what the model finds]')
-    .option('--limit <n>', 'At most so many pictures, evenly spaced')
+    .option('--limit <n>', 'At most so many pictures, evenly spaced [codec: default: 8]')
     .option('--methods <list>', 'Codecs, as in jpeg,webp,quantized [default: all of the bundle]')
+    .option('--bits <list>', 'codec: bits of a value [default: 8,4,2]')
+    .option('--rounds <n>', 'codec: how often everything is timed [default: 11]')
     .option('--json <file>', 'Where the result goes')
     .option('--html <file>', 'Where a page with the curves goes')
+    .option('--frames <file>', "rd: where every single frame's bytes and answers go, for bench link")
     .option('--threads <n>', 'Threads of ONNX Runtime [default: its own choice]')
     .option('--cache <folder>', "Where pulled models are kept [default: the user's cache folder]")
     .example('isthmus bench rd --bundle mobilenet-v1 --images photos --labels labels.csv --json rd.json')
+    .example('isthmus bench codec --bundle mobilenet-v1 --json codec.json')
     .action(async (what: string, raw: Readonly<Record<string, unknown>>) => {
       const bench = Object.hasOwn(benches, what) ? benches[what] : undefined;
       if (bench === undefined) {

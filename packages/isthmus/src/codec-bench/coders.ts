@@ -1,4 +1,3 @@
-import * as zlib from 'node:zlib';
 import {
   AdaptiveDecoder,
   AdaptiveEncoder,
@@ -14,7 +13,7 @@ import {
   tableFromCounts,
   trimCounts,
 } from '@isthmus/core';
-import { deflateSync, inflateSync } from 'fflate';
+import { generalPurposeCoders } from './general-coders.js';
 
 /** The codes of one cut, of several photographs. */
 export interface CodedCut {
@@ -36,14 +35,14 @@ export interface Coder {
 const precision = 12;
 const numGroups = 32;
 
+/**
+ * All coders, with tables counted in the photographs they are not used for: nothing is tuned to what it codes, and
+ * no bytes are missing from what is counted.
+ *
+ * @param cut Of two photographs at least.
+ */
 export function makeCoders(cut: CodedCut): Coder[] {
-  return [oneTable(cut), groupedTables(cut), neighbourTables(cut), adaptive(cut), ...generalPurpose()];
-}
-
-/** Why a coder cannot take part, by name. */
-export function missingCoders(): Record<string, string> {
-  const reason = `Node ${process.version} has no zstd in node:zlib; it came with 22.15`;
-  return zstdOf() === undefined ? { 'zstd 3': reason } : {};
+  return [oneTable(cut), groupedTables(cut), neighbourTables(cut), adaptive(cut), ...generalPurposeCoders()];
 }
 
 function tableOfCodes(codes: readonly Int32Array[], top: number): FrequencyTable {
@@ -206,45 +205,4 @@ function adaptive({ channels, perChannel, width, top }: CodedCut): Coder {
       return codes;
     },
   };
-}
-
-interface Zstd {
-  zstdCompressSync: (bytes: Uint8Array) => Uint8Array;
-  zstdDecompressSync: (bytes: Uint8Array) => Uint8Array;
-}
-
-function zstdOf(): Zstd | undefined {
-  return 'zstdCompressSync' in zlib ? (zlib as unknown as Zstd) : undefined;
-}
-
-/** On one byte for each code, which is what serves them best. */
-function generalPurpose(): Coder[] {
-  const make = (
-    name: string,
-    compress: (bytes: Uint8Array) => Uint8Array,
-    expand: (bytes: Uint8Array) => Uint8Array,
-  ): Coder => ({
-    name,
-    encode: (codes) => compress(Uint8Array.from(codes)),
-    decode: (bytes) => Int32Array.from(expand(bytes)),
-  });
-  const zstd = zstdOf();
-  return [
-    make(
-      'zlib 1',
-      (bytes) => zlib.deflateRawSync(bytes, { level: 1 }),
-      (bytes) => zlib.inflateRawSync(bytes),
-    ),
-    make(
-      'zlib 6',
-      (bytes) => zlib.deflateRawSync(bytes, { level: 6 }),
-      (bytes) => zlib.inflateRawSync(bytes),
-    ),
-    make(
-      'fflate 6',
-      (bytes) => deflateSync(bytes, { level: 6 }),
-      (bytes) => inflateSync(bytes),
-    ),
-    ...(zstd === undefined ? [] : [make('zstd 3', zstd.zstdCompressSync, zstd.zstdDecompressSync)]),
-  ];
 }
