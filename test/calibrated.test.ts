@@ -1,39 +1,15 @@
-import { createTensor, formatManifest, type NamedTensors, sha256Hex } from '@isthmus/core';
 import { connect, createMemoryCache, type Plan } from '@isthmus/device';
-import { calibrateBundle } from '@isthmus/graph';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Fixture, makeFixture, relativeDifference } from './support/fixture.js';
+import { type CalibratedFixture, makeCalibratedFixture } from './support/calibrated.js';
+import { relativeDifference } from './support/fixture.js';
 import { createStage } from './support/receivers.js';
 
 // A calibrated codec over a real connection: what the device fetches, what crosses, and what is refused.
-let fixture: Fixture;
-let frames: NamedTensors[];
+let fixture: CalibratedFixture;
 const stage = createStage();
 
 beforeAll(async () => {
-  const plain = await makeFixture();
-  frames = Array.from({ length: 12 }, (_, frame) => {
-    const values = Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => {
-      const [channel, y, x] = [Math.floor(i / 1024), Math.floor(i / 32) % 32, i % 32];
-      return (
-        Math.sin((frame + 2) * 0.13 * x + channel) * Math.cos((frame % 5) * 0.2 * y) * (1 - 0.2 * channel)
-      );
-    });
-    return { image: createTensor('float32', [1, 3, 32, 32], values) };
-  });
-  const { manifest, files } = await calibrateBundle(plain, {
-    runtime: plain.runtime,
-    frames,
-    cuts: [2, 4],
-    tuning: { numProbes: 16, numProbeFrames: 1, maxValues: 10_000 },
-  });
-  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
-  fixture = {
-    ...plain,
-    manifest,
-    files: new Map([...files, ['manifest.json', manifestBytes]]),
-    sha256: await sha256Hex(manifestBytes),
-  };
+  fixture = await makeCalibratedFixture([2, 4]);
 }, 60_000);
 afterEach(() => stage.clear());
 afterAll(() => fixture.runtime.close());
@@ -60,9 +36,9 @@ describe('calibrated', () => {
         ({ kind, paths }) => kind === 'calibrated' && paths[0]!.from === cut,
       );
       const { id, levels } = codec!;
-      const whole = await session.run(frames[0]!, { plan: plan(cut, 'raw') });
-      const finest = await session.run(frames[0]!, { plan: plan(cut, id) });
-      const roughest = await session.run(frames[0]!, { plan: plan(cut, id, levels.length - 1) });
+      const whole = await session.run(fixture.frames[0]!, { plan: plan(cut, 'raw') });
+      const finest = await session.run(fixture.frames[0]!, { plan: plan(cut, id) });
+      const roughest = await session.run(fixture.frames[0]!, { plan: plan(cut, id, levels.length - 1) });
       for (const [name, tensor] of Object.entries(finest.tensors)) {
         expect(relativeDifference(tensor, whole.tensors[name]!)).toBeLessThan(0.05);
       }

@@ -24,8 +24,8 @@ export interface Fixture {
   frame: NamedTensors;
   /** What the unsplit model makes of the frame. */
   expected: NamedTensors;
-  /** The tensors of a cut, for the frame. */
-  tensorsAt(cut: number): Promise<NamedTensors>;
+  /** The tensors of a cut, for the frame or another. */
+  tensorsAt(cut: number, frame?: NamedTensors): Promise<NamedTensors>;
 }
 
 /**
@@ -54,11 +54,11 @@ export async function makeFixture(side: number = 32): Promise<Fixture> {
     runtime,
     frame,
     expected,
-    async tensorsAt(cut) {
-      if (cut === 0) return frame;
+    async tensorsAt(cut, given = frame) {
+      if (cut === 0) return given;
       const wanted = bundle.manifest.cuts[cut]!.tensors.map((tensor) => tensor.name);
       const prefix = await runtime.load(bundleSpan(bundle, 0, cut));
-      const { outputs } = await prefix.run(frame, wanted);
+      const { outputs } = await prefix.run(given, wanted);
       await prefix.release();
       return outputs;
     },
