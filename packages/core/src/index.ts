@@ -73,6 +73,7 @@ export {
   formatManifest,
   getCut,
   type Manifest,
+  type MeasuredLevel,
   manifestLimits,
   type Preprocess,
   type Provenance,

@@ -97,6 +97,19 @@ export interface CodecLevel {
   params: Record<string, unknown>;
 }
 
+/** What one level of a codec took and kept on pictures that nothing was fitted to. */
+export interface MeasuredLevel {
+  /** Of the payload, the mean. */
+  numBytes: number;
+  /** Standard deviation of the payload's bytes from frame to frame. */
+  numBytesDeviation: number;
+  /** Expected share of frames answered as the uncompressed model does, 0…1; for tensors 1 − relative error. */
+  quality: number;
+  /** Median milliseconds on the machine that split the model. */
+  encodeMs: number;
+  decodeMs: number;
+}
+
 /** Carries data from cut `from` on the device to cut `to ≥ from` in the cloud. */
 export interface CodecEntry {
   id: string;
@@ -104,6 +117,8 @@ export interface CodecEntry {
   version: number;
   paths: { from: number; to: number }[];
   levels: CodecLevel[];
+  /** By path and level; absent from bundles that were split without pictures. */
+  measured?: MeasuredLevel[][];
   /** Hash of the integer tables both ends must share; null for codecs without. */
   tablesSha256: string | null;
   files: FileRef[];
@@ -169,6 +184,14 @@ const cutTensor: z.ZodMiniType<CutTensor> = z.object({
   batched: z.boolean(),
   asInput: base64,
   asOutput: base64,
+});
+
+const measuredLevel: z.ZodMiniType<MeasuredLevel> = z.object({
+  numBytes: measure,
+  numBytesDeviation: measure,
+  quality: z.number().check(z.minimum(0), z.maximum(1)),
+  encodeMs: measure,
+  decodeMs: measure,
 });
 
 const task: z.ZodMiniType<Task> = z.discriminatedUnion('kind', [
@@ -246,6 +269,7 @@ const manifestSchema: z.ZodMiniType<Manifest> = z.object({
             z.object({ name: z.string().check(z.maxLength(100)), params: z.record(z.string(), z.unknown()) }),
           )
           .check(z.minLength(1), z.maxLength(manifestLimits.levels)),
+        measured: z.exactOptional(z.array(z.array(measuredLevel))),
         tablesSha256: z.nullable(sha256),
         files: z.array(fileRef),
       }),
@@ -328,6 +352,9 @@ function checkConsistency(manifest: Manifest): void {
       if (to < from || to >= manifest.cuts.length)
         problems.push(`codec ${codec.id} has no path ${from}→${to}`);
     }
+    const { measured, paths, levels } = codec;
+    const isWhole = measured?.length === paths.length && measured.every((of) => of.length === levels.length);
+    if (measured !== undefined && !isWhole) problems.push(`codec ${codec.id} is not measured at every level`);
   }
   if (new Set(manifest.codecs.map((codec) => codec.id)).size !== manifest.codecs.length) {
     problems.push('two codecs have the same id');

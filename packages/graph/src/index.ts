@@ -12,9 +12,11 @@ export {
   type CalibrateOptions,
   type CalibrationProgress,
   calibrateBundle,
+  heldOutFrames,
   type LevelMeasure,
 } from './calibrate/calibrate.js';
 export { type CalibrationTuning, defaultTuning } from './calibrate/calibrate-cut.js';
+export { type MeasureOptions, measureLevels } from './calibrate/measure-levels.js';
 export { pixelsEntries } from './codec-entries.js';
 export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
 export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';

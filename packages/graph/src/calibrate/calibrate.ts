@@ -26,6 +26,13 @@ import { createComparison, type Fidelity, meanFidelity } from './fidelity.js';
 import { createOutputMetric, type OutputMetric } from './sensitivity.js';
 import type { TransformModels } from './transform-models.js';
 
+const isHeldOut = (at: number): boolean => at % 4 === 3;
+
+/** Of the frames given to {@link calibrateBundle}, those it fits nothing to. */
+export function heldOutFrames<Frame>(frames: readonly Frame[]): Frame[] {
+  return frames.filter((_, at) => isHeldOut(at));
+}
+
 /** What calibrating is busy with. */
 export interface CalibrationProgress {
   cut: number;
@@ -52,6 +59,8 @@ export interface LevelMeasure extends Fidelity {
 }
 
 const minFrames = 4;
+/** Cuts being fitted together: one's arithmetic here fills the time in which the other's models run elsewhere. */
+const numAtOnce = 2;
 const numLevels = 10;
 /** Steps tried to find the finest and the roughest level, as 8·log2: from 1/64 of the components' size to 128 times. */
 const triedSteps: readonly number[] = Array.from({ length: 14 }, (_, i) => -48 + 8 * i);
@@ -94,32 +103,40 @@ export async function calibrateBundle(bundle: Bundle, options: CalibrateOptions)
   const comparison = createComparison(manifest);
   let atCut: NamedTensors[] = [...frames];
   let wholeOutputs: NamedTensors[] | undefined;
+  let fitting: Promise<Entry[]>[] = [];
+  const take = async (): Promise<void> => {
+    for (const added of fitting) {
+      for (const { entry, files: own } of await added) {
+        for (const [path, bytes] of own) files.set(path, bytes);
+        codecs.push(entry);
+      }
+    }
+    fitting = [];
+  };
   for (let index = 0; index < lastCut; index++) {
     if (index > 0) atCut = await runAll(runtime, bundleSpan(bundle, index - 1, index), atCut);
     if (!cuts.includes(index)) continue;
     onProgress?.({ cut: index, numCuts: lastCut });
     const tail = await runtime.load(bundleSpan(bundle, index, lastCut));
-    try {
-      wholeOutputs ??= await runSession(tail, atCut);
-      const added = await fitCodecs({
-        manifest,
-        index,
-        runtime,
-        tail,
-        frames: atCut,
-        outputs: wholeOutputs,
-        comparison,
-        metric: createOutputMetric(manifest),
-        tuning: { ...defaultTuning, ...options.tuning },
-      });
-      for (const { entry, files: own } of added) {
-        for (const [path, bytes] of own) files.set(path, bytes);
-        codecs.push(entry);
-      }
-    } finally {
-      await tail.release();
-    }
+    const outputs = wholeOutputs ?? (await runSession(tail, atCut));
+    wholeOutputs = outputs;
+    const added = fitCodecs({
+      manifest,
+      index,
+      runtime,
+      tail,
+      frames: atCut,
+      outputs,
+      comparison,
+      metric: createOutputMetric(manifest),
+      tuning: { ...defaultTuning, ...options.tuning },
+    }).finally(() => tail.release());
+    // Whoever awaits it later is told; until then nobody must think it went unheard.
+    added.catch(() => {});
+    fitting.push(added);
+    if (fitting.length === numAtOnce) await take();
   }
+  await take();
   return { manifest: { ...manifest, codecs }, files };
 }
 
@@ -141,7 +158,6 @@ type HeldOut = readonly { frame: NamedTensors; outputs: NamedTensors }[];
 /** Fits both codecs of a cut, and keeps of their levels those that are of use when one may choose among all. */
 async function fitCodecs(options: AddOptions): Promise<Entry[]> {
   const { manifest, index, runtime, tail, metric, frames, outputs, tuning } = options;
-  const isHeldOut = (at: number): boolean => at % 4 === 3;
   const heldOut = frames.flatMap((frame, at) => (isHeldOut(at) ? [{ frame, outputs: outputs[at]! }] : []));
   const { principal, channels } = await calibrateCut({
     cut: manifest.cuts[index]!,

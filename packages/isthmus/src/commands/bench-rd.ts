@@ -19,6 +19,7 @@ const rdSchema = z.object({
   methods: text.transform((list) => list.split(',').map((id) => id.trim())).optional(),
   json: text,
   html: text.optional(),
+  frames: text.optional(),
   threads: z.coerce.number().int().min(1).max(256).optional(),
   cache: text.optional(),
 });
@@ -28,13 +29,13 @@ export const rdBench: Bench = { options: Object.keys(rdSchema.shape), run: bench
 
 async function benchRd(raw: unknown, context: CliContext): Promise<void> {
   const options = rdSchema.parse(raw);
-  const files = [options.json, ...(options.html === undefined ? [] : [options.html])];
+  const files = [options.json, options.html, options.frames].filter((file) => file !== undefined);
   for (const file of files) await checkWritable(file);
   const runtime = createNodeRuntime(options.threads === undefined ? {} : { threads: options.threads });
   try {
     const { images, labels, boxes, limit, methods } = options;
     const bundle = await openBundle(options, runtime, context);
-    const result = await runRd({
+    const { result, frameSet } = await runRd({
       bundle,
       runtime,
       images,
@@ -48,6 +49,7 @@ async function benchRd(raw: unknown, context: CliContext): Promise<void> {
       signal: context.signal,
     });
     await writeResult(options.json, `${JSON.stringify(result, null, 1)}\n`);
+    if (options.frames !== undefined) await writeResult(options.frames, JSON.stringify(frameSet));
     if (options.html !== undefined) await writeResult(options.html, renderRdReport(result));
     context.out(`${renderRd(result)}\n\nWritten to ${files.join(' and ')}.`);
   } finally {

@@ -3,19 +3,24 @@ import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import {
+  builtinCodecs,
   calibratedCodec,
+  createPixelsCodec,
   IsthmusError,
   type Manifest,
   type NamedTensors,
   type Preprocess,
   type Runtime,
+  systemClock,
   type Task,
 } from '@isthmus/core';
 import {
   type Bundle,
   calibrateBundle,
+  heldOutFrames,
   importTflite,
   type ModelProto,
+  measureLevels,
   pixelsEntries,
   readModel,
   splitModel,
@@ -23,6 +28,7 @@ import {
 } from '@isthmus/graph';
 import { recipes } from '@isthmus/models';
 import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import type { CAC } from 'cac';
 import { z } from 'zod';
 import { writeBundle } from '../bundle-folder.js';
@@ -177,8 +183,15 @@ async function calibrate(
     frames,
     onProgress: ({ cut, numCuts }) => progress.show(`${model}: calibrate ${cut}/${numCuts}`),
   });
+  const measured = await measureLevels(calibrated, {
+    runtime,
+    frames: heldOutFrames(frames),
+    codecs: [...builtinCodecs, createPixelsCodec(createSharpCoder())],
+    clock: systemClock,
+    onProgress: ({ cut, numCuts }) => progress.show(`${model}: measure ${cut}/${numCuts}`),
+  });
   progress.end();
-  return calibrated;
+  return measured;
 }
 
 async function readSource(

@@ -18,9 +18,10 @@ import {
   requestHeaderBytes,
 } from '@isthmus/core';
 import { stackFrames, unstackFrames } from './batch.js';
+import type { FrameTrial } from './frame-set.js';
 import type { Frame } from './pictures.js';
 import type { RdPoint } from './result.js';
-import type { Answer, Scorer } from './score.js';
+import { type Answer, type Scorer, scoreEach } from './score.js';
 
 /** A bundle of a model that takes pictures, wherever its files are. */
 export interface BundleFiles {
@@ -51,6 +52,12 @@ export interface MeasureOptions {
 const batchSize = 8;
 // Runs of a single frame that time is taken of, after one that is not.
 const timedFrames = 9;
+
+/** A point, and the pictures it is made of. */
+export interface Measured {
+  point: RdPoint;
+  frames: FrameTrial;
+}
 
 /** Frames to a batch for this bundle. */
 export function batchOf(manifest: Manifest): number {
@@ -116,7 +123,7 @@ interface Trial {
  *
  * @throws IsthmusError the codecs' and the runtime's; the signal's reason when aborted
  */
-export async function measurePoints(options: MeasureOptions): Promise<RdPoint[]> {
+export async function measurePoints(options: MeasureOptions): Promise<Measured[]> {
   const { methods, names, onProgress } = options;
   const froms = [...new Set(methods.flatMap(({ paths }) => paths.map(({ from }) => from)))].sort(
     (a, b) => a - b,
@@ -128,7 +135,7 @@ export async function measurePoints(options: MeasureOptions): Promise<RdPoint[]>
     done += numFrames;
     onProgress(done, total);
   };
-  const points: RdPoint[] = [];
+  const points: Measured[] = [];
   for (const from of froms) points.push(...(await measureCut(options, from, onDone)));
   return points;
 }
@@ -137,7 +144,7 @@ async function measureCut(
   options: MeasureOptions,
   from: number,
   onDone: (numFrames: number) => void,
-): Promise<RdPoint[]> {
+): Promise<Measured[]> {
   const { bundle, runtime, names, readFrame, scorer, signal } = options;
   const lastCut = bundle.manifest.cuts.length - 1;
   const trials = await createTrials(options, from);
@@ -173,7 +180,10 @@ async function measureCut(
     }
     const first = await readFrame(names[0]!);
     const deviceMs = await prefix.time(Array(timedFrames).fill(first.tensors));
-    return trials.map((trial) => describeTrial(trial, options, deviceMs, cloudMs.get(trial.to)!));
+    return trials.map((trial) => ({
+      point: describeTrial(trial, options, deviceMs, cloudMs.get(trial.to)!),
+      frames: describeFrames(trial, options),
+    }));
   } finally {
     for (const span of loaded) await span.release();
   }
@@ -232,6 +242,24 @@ function describeTrial(trial: Trial, options: MeasureOptions, deviceMs: number, 
     decodeMs: median(trial.decodeMs),
     deviceMs,
     cloudMs,
+  };
+}
+
+function describeFrames(
+  { entry, from, to, level, numBytes, answers }: Trial,
+  options: MeasureOptions,
+): FrameTrial {
+  const { scorer, reference, names } = options;
+  const scores = scoreEach(scorer, answers, reference, names);
+  const right = scores.flatMap(({ top1 }) => (top1 === null ? [] : [top1]));
+  return {
+    codec: entry.id,
+    from,
+    to,
+    level,
+    numBytes,
+    agreement: scores.map(({ agreement }) => agreement),
+    ...(scorer.metric === 'top1' && { right }),
   };
 }
 

@@ -12,6 +12,7 @@ import {
 } from '@isthmus/core';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { compareMethods } from './bd-rates.js';
+import type { FrameSet } from './frame-set.js';
 import { readBoxes, readLabels } from './ground-truth.js';
 import { type BundleFiles, batchOf, loadSpan, measurePoints } from './measure.js';
 import { createFrameReader, type Frame, listPictures, spread } from './pictures.js';
@@ -51,7 +52,7 @@ export interface RdOptions {
  * @throws IsthmusError `usage/invalid` for pictures, labels or methods that are not there or do not fit; the codecs'
  * and the runtime's
  */
-export async function runRd(options: RdOptions): Promise<RdResult> {
+export async function runRd(options: RdOptions): Promise<{ result: RdResult; frameSet: FrameSet }> {
   const { bundle, runtime, note, clock, signal } = options;
   const { manifest } = bundle;
   const { preprocess } = manifest;
@@ -67,7 +68,7 @@ export async function runRd(options: RdOptions): Promise<RdResult> {
   const readFrame = createFrameReader(options.images, preprocess, manifest.cuts[0]!.tensors[0]!.name);
   const { readable, skipped, answers } = await answerUncompressed(options, names, readFrame, scorer);
   for (const { name, error } of skipped) note(`${name} is left out: ${error.message}`);
-  const points = await measurePoints({
+  const measured = await measurePoints({
     bundle,
     runtime,
     codecs: kinds,
@@ -81,7 +82,8 @@ export async function runRd(options: RdOptions): Promise<RdResult> {
     onProgress: options.onProgress,
   });
   const { top1, ap50 } = scorer.score(answers, answers, readable);
-  return {
+  const points = measured.map(({ point }) => point);
+  const result: RdResult = {
     model: manifest.model,
     images: readable.length,
     skipped: skipped.map(({ name }) => name),
@@ -92,6 +94,8 @@ export async function runRd(options: RdOptions): Promise<RdResult> {
     machine: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.version}, ${runtime.description}`,
     date: new Date().toISOString().slice(0, 10),
   };
+  const trials = measured.map(({ frames }) => frames);
+  return { result, frameSet: { model: manifest.model, names: readable, trials } };
 }
 
 function chooseMethods(

@@ -27,6 +27,16 @@ export interface Scorer {
   score(answers: readonly Answer[], reference: readonly Answer[], names: readonly string[]): Score;
 }
 
+/** Scores of every single answer. */
+export function scoreEach(
+  scorer: Scorer,
+  answers: readonly Answer[],
+  reference: readonly Answer[],
+  names: readonly string[],
+): Score[] {
+  return answers.map((answer, i) => scorer.score([answer], reference.slice(i, i + 1), names.slice(i, i + 1)));
+}
+
 /** Classes a label may name: an output with 1001 holds a background class before the 1000 of ImageNet. */
 export function labelClasses(manifest: Manifest): { numClasses: number; offset: number } {
   const { task } = manifest;
