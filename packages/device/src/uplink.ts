@@ -69,14 +69,14 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
 
   const handlers: Omit<LinkHandlers, 'onClose'> = {
     isAwaited: requests.isAwaited,
-    onArrived: (message) => estimator.addArrival(message),
+    onArrived: (message) => estimator.arrived(message),
     onReceipt(message) {
       requests.onReceipt(message);
       more.onReceipt(message);
     },
     onResult: requests.onResult,
     onRequestError: requests.onError,
-    onRoundTrip: (durationMs) => estimator.addRoundTrip(durationMs),
+    onRoundTrip: (durationMs) => estimator.roundTrip(durationMs),
     // Results of what is under way still come; the rest waits for the next link.
     onGoodbye: () => requests.detach(),
   };

@@ -1,5 +1,25 @@
-export { choosePlan, type PlanRequest, type PricedPlan, pricePlans } from './choose.js';
-export { createLinkEstimator, type LinkEstimate, type LinkEstimator, type PacketArrival } from './link.js';
+export { choosePlan, type PlanRequest, pricePlans } from './choose.js';
+export {
+  type Controller,
+  type ControllerOptions,
+  type ControllerTuning,
+  createController,
+  type Decision,
+  defaultControllerTuning,
+  type FrameToPlan,
+  type SkipPlan,
+} from './controller.js';
+export { type EnergyModel, type EnergyPreset, energyPresets, joulesOf } from './energy.js';
+export {
+  createLinkEstimator,
+  defaultLinkTuning,
+  type LinkEstimate,
+  type LinkEstimator,
+  type LinkPhase,
+  type LinkTuning,
+  type PacketArrival,
+} from './link.js';
+export type { Constraints, Objective, UtilityWeights } from './objective.js';
 export {
   type ChosenPlan,
   checkPlan,
@@ -9,3 +29,5 @@ export {
   profiledMs,
   type SplitPlan,
 } from './plan.js';
+export type { PricedPlan } from './price.js';
+export { defaultSpanTuning, type SpanTuning } from './span-choice.js';

@@ -1,85 +1,224 @@
 import { createManualClock } from '@isthmus/core';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createLinkEstimator } from './index.js';
+import { createLinkEstimator, type LinkEstimator } from './index.js';
 
 const chunk = 16_384;
 
-function createLink() {
+/** A first-in first-out pipe of some rate and delay, with an estimator at its near end. */
+function createPipe(roundTripMs = 20) {
   const clock = createManualClock();
-  const link = createLinkEstimator({ clock });
-  // A packet over a link of that rate; only what follows the first chunk takes measurable time.
-  const send = (numBytes: number, bytesPerSecond: number, waitMs = 100) => {
-    clock.advance(waitMs);
-    const firstMs = clock.now();
-    link.addArrival({ numBytes, firstMs, lastMs: firstMs + (1000 * (numBytes - chunk)) / bytesPerSecond });
+  const link: LinkEstimator = createLinkEstimator({ clock });
+  let freeMs = 0;
+  let id = 0;
+  return {
+    link,
+    clock,
+    wait: (durationMs: number) => clock.advance(durationMs),
+    /** Sends and does not wait. */
+    put(numBytes: number, bytesPerSecond: number) {
+      const own = ++id;
+      link.sent({ id: own, numBytes });
+      const startMs = Math.max(freeMs, clock.now());
+      freeMs = startMs + (1000 * numBytes) / bytesPerSecond;
+      const firstMs = startMs + (1000 * Math.min(numBytes, chunk)) / bytesPerSecond;
+      const lastMs = freeMs;
+      clock.after(lastMs + roundTripMs - clock.now(), () =>
+        link.arrived({ id: own, numBytes, firstMs, lastMs }),
+      );
+      return own;
+    },
+    /** Sends, and waits for the acknowledgement. */
+    send(numBytes: number, bytesPerSecond: number, waitMs = 100) {
+      this.put(numBytes, bytesPerSecond);
+      clock.advance(Math.max(waitMs, freeMs + roundTripMs - clock.now() + 0.001));
+    },
   };
-  return { link, send, clock };
 }
 
 test('knows nothing before it has seen anything', () => {
-  expect(createLink().link.estimate()).toEqual({ bytesPerSecond: null, roundTripMs: null });
+  expect(createPipe().link.estimate()).toMatchObject({
+    phase: 'start-up',
+    bytesPerSecond: null,
+    roundTripMs: null,
+    queuedBytes: 0,
+  });
 });
 
-test('measures the rate of what follows the first chunk', () => {
-  const { link, send } = createLink();
-  send(500_000, 2_000_000);
-  expect(link.estimate().bytesPerSecond).toBeCloseTo(2_000_000, 0);
+test.each([200, 2_000, 20_000, 200_000, 2_000_000])(
+  'measures a link with packets of %i bytes',
+  (numBytes) => {
+    const pipe = createPipe();
+    pipe.link.roundTrip(20);
+    // Slow enough for the smallest to be told from noise.
+    const bytesPerSecond = Math.max(20_000, numBytes * 5);
+    for (let i = 0; i < 20; i++) pipe.send(numBytes, bytesPerSecond, 300);
+    const { bytesPerSecond: found, phase } = pipe.link.estimate();
+    expect(phase).toBe('steady');
+    expect(found).toBeGreaterThan(0.9 * bytesPerSecond);
+    expect(found).toBeLessThan(1.1 * bytesPerSecond);
+  },
+);
+
+test('takes a packet that is through at once for what the link can do at least', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 5; i++) pipe.send(500_000, 2_000_000, 400);
+  for (let i = 0; i < 100; i++) pipe.send(300, 2_000_000, 100);
+  expect(pipe.link.estimate().bytesPerSecond).toBeGreaterThan(1_500_000);
 });
 
-test('a packet of one chunk says nothing about the rate', () => {
-  const { link, send, clock } = createLink();
-  link.addArrival({ numBytes: 900, firstMs: 0, lastMs: 0 });
-  expect(link.estimate().bytesPerSecond).toBeNull();
-  send(500_000, 2_000_000);
-  for (let i = 0; i < 1000; i++) {
-    clock.advance(10);
-    link.addArrival({ numBytes: 900, firstMs: 0, lastMs: 80 });
-  }
-  expect(link.estimate().bytesPerSecond).toBeCloseTo(2_000_000, 0);
+test('goes down quickly, up when it lasts, and finds a step up within two seconds', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 50; i++) pipe.send(100_000, 4_000_000);
+  for (let i = 0; i < 4; i++) pipe.send(20_000, 200_000);
+  expect(pipe.link.estimate().bytesPerSecond).toBeLessThan(500_000);
+  pipe.send(20_000, 4_000_000);
+  expect(pipe.link.estimate().bytesPerSecond).toBeLessThan(1_500_000);
+  for (let i = 0; i < 19; i++) pipe.send(60_000, 4_000_000);
+  expect(pipe.link.estimate().bytesPerSecond).toBeGreaterThan(3_000_000);
 });
 
-test('follows a drop within seconds and a rise more slowly', () => {
-  const { link, send } = createLink();
-  for (let i = 0; i < 100; i++) send(200_000, 4_000_000);
-  for (let i = 0; i < 20; i++) send(200_000, 400_000);
-  expect(link.estimate().bytesPerSecond).toBeLessThan(600_000);
-  for (let i = 0; i < 20; i++) send(200_000, 4_000_000);
-  const soon = link.estimate().bytesPerSecond ?? 0;
-  expect(soon).toBeLessThan(2_000_000);
-  for (let i = 0; i < 1000; i++) send(200_000, 4_000_000);
-  expect(link.estimate().bytesPerSecond).toBeGreaterThan(3_500_000);
+test('believes a collapse before anything has come through, and a death within about a second', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 20; i++) pipe.send(100_000, 2_000_000);
+  pipe.put(100_000, 1);
+  pipe.wait(220);
+  const { phase, bytesPerSecond } = pipe.link.estimate();
+  expect(phase).toBe('degrade');
+  expect(bytesPerSecond).toBeLessThan(510_000);
+  pipe.wait(900);
+  expect(pipe.link.estimate().phase).toBe('dead');
 });
 
-test('a packet that arrives all at once is fast, not infinitely fast', () => {
-  const { link } = createLink();
-  link.addArrival({ numBytes: 100_000, firstMs: 5, lastMs: 5 });
-  expect(link.estimate().bytesPerSecond).toBeLessThan(1e10);
+test('is alive again when a ping is answered', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 20; i++) pipe.send(100_000, 2_000_000);
+  pipe.put(100_000, 1);
+  pipe.wait(3_000);
+  expect(pipe.link.estimate().phase).toBe('dead');
+  pipe.link.roundTrip(20);
+  expect(pipe.link.estimate().phase).toBe('probe');
+  pipe.link.setUp(false);
+  expect(pipe.link.estimate().phase).toBe('dead');
+  pipe.link.setUp(true);
+  expect(pipe.link.estimate().phase).toBe('probe');
+});
+
+test('counts what is on the way, and what was taken back', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 20; i++) pipe.send(100_000, 1_000_000, 200);
+  const id = pipe.put(100_000, 1_000_000);
+  expect(pipe.link.estimate().queuedBytes).toBe(100_000);
+  pipe.wait(70);
+  expect(pipe.link.estimate().queuedBytes).toBeCloseTo(50_000, -3);
+  pipe.link.abandoned({ id, unsentBytes: 100_000 });
+  expect(pipe.link.estimate().queuedBytes).toBe(0);
+  pipe.link.buffered(7_000);
+  expect(pipe.link.estimate().queuedBytes).toBe(7_000);
+});
+
+test('is less and less sure of a link that is not used', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 50; i++) pipe.send(100_000, 1_000_000, 200);
+  const before = pipe.link.estimate().spread;
+  pipe.wait(60_000);
+  expect(pipe.link.estimate().spread).toBeGreaterThan(3 * before);
 });
 
 test('the round trip is the least of the recent ones', () => {
-  const { link } = createLink();
-  link.addRoundTrip(5);
-  link.addRoundTrip(50);
+  const { link } = createPipe();
+  link.roundTrip(5);
+  link.roundTrip(50);
   expect(link.estimate().roundTripMs).toBe(5);
-  for (let i = 0; i < 16; i++) link.addRoundTrip(40 + i);
+  for (let i = 0; i < 16; i++) link.roundTrip(40 + i);
   expect(link.estimate().roundTripMs).toBe(40);
 });
 
+const packet = fc.record({
+  numBytes: fc.integer({ min: 200, max: 2_000_000 }),
+  bytesPerSecond: fc.integer({ min: 10_000, max: 5_000_000 }),
+  waitMs: fc.integer({ min: 0, max: 20_000 }),
+});
+
 test('the estimate lies between the slowest and the fastest packet', () => {
-  const packet = fc.record({
-    numBytes: fc.integer({ min: chunk + 1000, max: 2_000_000 }),
-    bytesPerSecond: fc.integer({ min: 10_000, max: 5_000_000 }),
-    waitMs: fc.integer({ min: 0, max: 20_000 }),
-  });
   fc.assert(
     fc.property(fc.array(packet, { minLength: 1, maxLength: 30 }), (packets) => {
-      const { link, send } = createLink();
-      for (const { numBytes, bytesPerSecond, waitMs } of packets) send(numBytes, bytesPerSecond, waitMs);
+      const pipe = createPipe();
+      pipe.link.roundTrip(20);
+      // One that surely can be told from noise.
+      pipe.send(1_000_000, packets[0]?.bytesPerSecond ?? 1);
+      for (const { numBytes, bytesPerSecond, waitMs } of packets) pipe.send(numBytes, bytesPerSecond, waitMs);
       const rates = packets.map(({ bytesPerSecond }) => bytesPerSecond);
-      const estimate = link.estimate().bytesPerSecond ?? 0;
-      expect(estimate).toBeGreaterThan(0.999 * Math.min(...rates));
-      expect(estimate).toBeLessThan(1.001 * Math.max(...rates));
+      const estimate = pipe.link.estimate().bytesPerSecond ?? 0;
+      expect(estimate).toBeGreaterThan(0.9 * Math.min(...rates));
+      expect(estimate).toBeLessThan(1.1 * Math.max(...rates));
+    }),
+  );
+});
+
+test('a faster link never makes for a lower estimate', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 200, max: 500_000 }), { minLength: 1, maxLength: 20 }),
+      fc.integer({ min: 10_000, max: 2_000_000 }),
+      fc.double({ min: 1, max: 4, noNaN: true }),
+      (sizes, bytesPerSecond, factor) => {
+        const [slower, faster] = [1, factor].map((times) => {
+          const pipe = createPipe();
+          pipe.link.roundTrip(20);
+          // The pace is the same on both, so that only the rate differs.
+          for (const numBytes of sizes) {
+            pipe.send(numBytes, bytesPerSecond * times, (1000 * numBytes) / bytesPerSecond + 100);
+          }
+          return pipe.link.estimate().bytesPerSecond ?? 0;
+        });
+        expect(faster).toBeGreaterThan(0.999 * (slower ?? 0));
+      },
+    ),
+  );
+});
+
+test('stays finite and within bounds whatever it is told', () => {
+  const event = fc.oneof(
+    fc.record({ kind: fc.constant('sent' as const), id: fc.nat(5), numBytes: fc.nat(3_000_000) }),
+    fc.record({
+      kind: fc.constant('arrived' as const),
+      id: fc.nat(5),
+      numBytes: fc.nat(3_000_000),
+      firstMs: fc.double({ min: 0, max: 1e9, noNaN: true }),
+      lastMs: fc.double({ min: 0, max: 1e9, noNaN: true }),
+    }),
+    fc.record({ kind: fc.constant('abandoned' as const), id: fc.nat(5), unsentBytes: fc.nat(3_000_000) }),
+    fc.record({ kind: fc.constant('roundTrip' as const), durationMs: fc.nat(10_000) }),
+    fc.record({ kind: fc.constant('wait' as const), durationMs: fc.nat(10_000) }),
+    fc.record({ kind: fc.constant('setUp' as const), isUp: fc.boolean() }),
+  );
+  fc.assert(
+    fc.property(fc.array(event, { maxLength: 60 }), (events) => {
+      const clock = createManualClock();
+      const link = createLinkEstimator({ clock });
+      for (const one of events) {
+        if (one.kind === 'sent') link.sent(one);
+        else if (one.kind === 'arrived') link.arrived(one);
+        else if (one.kind === 'abandoned') link.abandoned(one);
+        else if (one.kind === 'roundTrip') link.roundTrip(one.durationMs);
+        else if (one.kind === 'setUp') link.setUp(one.isUp);
+        else clock.advance(one.durationMs);
+        const { bytesPerSecond, spread, queuedBytes, roundTripMs } = link.estimate();
+        expect(bytesPerSecond ?? 1).toBeGreaterThanOrEqual(1);
+        expect(bytesPerSecond ?? 1).toBeLessThanOrEqual(1.0001e10);
+        expect(spread).toBeGreaterThanOrEqual(0.08);
+        expect(spread).toBeLessThanOrEqual(1.5);
+        expect(queuedBytes).toBeGreaterThanOrEqual(0);
+        expect(queuedBytes).toBeLessThan(1e9);
+        expect(roundTripMs ?? 0).toBeLessThanOrEqual(10_000);
+      }
     }),
   );
 });

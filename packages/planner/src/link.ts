@@ -1,75 +1,275 @@
 import { type Clock, maxChunkBytes } from '@isthmus/core';
 
+/**
+ * `start-up`: nothing was measured yet. `steady`: what arrives is as expected. `degrade`: something is overdue.
+ * `probe`: back from `dead` or long idle, and not yet measured anew. `dead`: nothing gets through.
+ */
+export type LinkPhase = 'start-up' | 'steady' | 'degrade' | 'probe' | 'dead';
+
 /** What is known about the way to the receiver; null where nothing was observed yet. */
 export interface LinkEstimate {
-  /** Goodput of the uplink, bytes per second. */
+  phase: LinkPhase;
+  /** Goodput of the uplink, bytes per second; careful: of a quick and a slow average the lower. */
   bytesPerSecond: number | null;
+  /** Standard deviation of the natural logarithm of what the rate will be over what is expected. */
+  spread: number;
   /** Round trip of a small message, the least of the recent ones, in milliseconds. */
   roundTripMs: number | null;
+  /** Bytes handed to the link that have probably not left it yet. */
+  queuedBytes: number;
 }
 
-/** The part of an `arrived` or `receipt` message that tells of the link; times on the receiver's clock. */
+/** The part of an `arrived` message that tells of the link; times on the receiver's clock. */
 export interface PacketArrival {
+  id: number;
   numBytes: number;
+  /** When the first chunk had come. */
   firstMs: number;
+  /** When the last had. */
   lastMs: number;
 }
 
 export interface LinkEstimator {
-  /** A packet came in whole. */
-  addArrival(arrival: PacketArrival): void;
+  /** A packet was handed to the link. */
+  sent(packet: { id: number; numBytes: number }): void;
+  /** The receiver says that a packet came in whole. */
+  arrived(arrival: PacketArrival): void;
+  /** No more of a packet will be sent; `unsentBytes` never left. */
+  abandoned(packet: { id: number; unsentBytes: number }): void;
   /** A small message was answered after `durationMs`. */
-  addRoundTrip(durationMs: number): void;
+  roundTrip(durationMs: number): void;
+  /** Bytes the socket holds now: more than expected is a sign of congestion. */
+  buffered(numBytes: number): void;
+  /** The socket is gone, or there is one again. */
+  setUp(isUp: boolean): void;
   estimate(): LinkEstimate;
 }
 
-const fastHalfLifeMs = 1_000;
-const slowHalfLifeMs = 8_000;
+/** Named so that they can be changed; times in milliseconds. */
+export interface LinkTuning {
+  fastHalfLifeMs: number;
+  slowHalfLifeMs: number;
+  /** What the measurement of one packet may be off by, from timers and other traffic. */
+  noiseMs: number;
+  /** Overdue by so many times what was expected, and nothing is believed to get through. */
+  deadFactor: number;
+  /** The factor's product is held between these. */
+  minDeadMs: number;
+  maxDeadMs: number;
+  /** Variance of the logarithm of the rate that a second without measurement adds. */
+  idleVariancePerSecond: number;
+  minSpread: number;
+  maxSpread: number;
+}
+
+export const defaultLinkTuning: LinkTuning = {
+  fastHalfLifeMs: 250,
+  slowHalfLifeMs: 1_500,
+  noiseMs: 2,
+  deadFactor: 4,
+  minDeadMs: 250,
+  maxDeadMs: 1_000,
+  idleVariancePerSecond: 0.02,
+  minSpread: 0.08,
+  maxSpread: 1.5,
+};
+
 const numRoundTrips = 16;
-// What a receiver's clock can tell apart; keeps a packet that came all at once from being infinitely fast.
-const resolutionMs = 0.1;
+// So many packets in a row much faster than expected are no accident.
+const surprises = 3;
+const startSpread = 0.5;
+const spreadWeight = 0.1;
+const bytesPerSecondRange = [1, 1e10] as const;
+
+interface Pending {
+  id: number;
+  numBytes: number;
+  sentMs: number;
+  /** What was expected when it was sent; null when nothing was known. */
+  expected: number | null;
+  /** Only a part of it is on its way: it will never be said to have arrived. */
+  isPartial: boolean;
+}
 
 /**
- * Estimates rate and round trip apart from each other, so that the latency of a small packet is never taken for
- * a low rate. The rate is bytes over time, both forgotten exponentially; a large packet weighs as much as it is
- * long, and one of a single chunk, which tells nothing, weighs nothing. Of a fast and a slow average the lower
- * counts: down quickly, up slowly (as in dash.js and Shaka Player).
+ * Estimates rate and round trip apart from each other, so that the latency of a small packet is never taken for a
+ * low rate. A packet of many chunks shows its rate between its first and its last chunk; one of few by the time from
+ * when the link was free for it until it was acknowledged, less the round trip. If that is no more than noise, the
+ * packet only shows what the link can do at least: such samples, limited by what there was to send, may raise the
+ * estimate, never lower it.
+ *
+ * Averages are of the rate's logarithm. Of a quick and a slow one the lower counts: down at once, up when it lasts (as
+ * in dash.js and Shaka Player). What has not arrived counts as well: a packet that is overdue bounds the rate from
+ * above, the more the longer it takes, so that a collapse is believed before anything has come through.
  *
  * @example
  * ```ts
  * const link = createLinkEstimator({ clock });
- * link.addArrival({ numBytes: 116_384, firstMs: 0, lastMs: 100 });
- * link.estimate().bytesPerSecond; // 1_000_000: the first chunk had arrived when the measurement began
+ * link.roundTrip(20);
+ * link.sent({ id: 1, numBytes: 10_000 });
+ * clock.advance(120);
+ * link.arrived({ id: 1, numBytes: 10_000, firstMs: 0, lastMs: 0 });
+ * link.estimate().bytesPerSecond; // 100_000
  * ```
  */
-export function createLinkEstimator({ clock }: { clock: Clock }): LinkEstimator {
-  const fast = { halfLifeMs: fastHalfLifeMs, bytes: 0, durationMs: 0 };
-  const slow = { halfLifeMs: slowHalfLifeMs, bytes: 0, durationMs: 0 };
+export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<LinkTuning> }): LinkEstimator {
+  const { clock } = options;
+  const tuning = { ...defaultLinkTuning, ...options.tuning };
+  let pending: Pending[] = [];
+  let fast: number | undefined;
+  let slow = 0;
+  let variance = startSpread ** 2;
+  let sampledMs = clock.now();
+  // When the link had finished what came before, as the device can tell: a round trip late.
+  let freeMs = clock.now();
+  let numSurprises = 0;
+  let isDown = false;
+  let wasDead = false;
+  let bufferedBytes = 0;
   const roundTrips: number[] = [];
-  let lastMs = clock.now();
+
+  const leastRoundTripMs = (): number | null => (roundTrips.length > 0 ? Math.min(...roundTrips) : null);
+  const average = (): number | undefined => (fast === undefined ? undefined : Math.min(fast, slow));
+
+  /** How long the packet that is on its way has taken beyond the round trip, and its size. */
+  const oldest = (): { packet: Pending; elapsedMs: number } | undefined => {
+    const [packet] = pending;
+    if (packet === undefined) return undefined;
+    const startMs = Math.max(packet.sentMs + (leastRoundTripMs() ?? 0), freeMs);
+    return { packet, elapsedMs: clock.now() - startMs };
+  };
+
+  const isOverdue = (): boolean => {
+    const head = oldest();
+    if (head === undefined) return false;
+    const expectedMs = (1000 * head.packet.numBytes) / (head.packet.expected ?? Infinity);
+    const patienceMs = tuning.deadFactor * (expectedMs + (leastRoundTripMs() ?? 0));
+    return head.elapsedMs - expectedMs > Math.min(tuning.maxDeadMs, Math.max(tuning.minDeadMs, patienceMs));
+  };
+
+  const add = (bytesPerSecond: number, expected: number | null): void => {
+    const [least, most] = bytesPerSecondRange;
+    const rate = Math.log(Math.min(most, Math.max(least, bytesPerSecond)));
+    const nowMs = clock.now();
+    if (fast === undefined || wasDead) {
+      fast = rate;
+      slow = rate;
+      variance = Math.max(variance, startSpread ** 2);
+    } else {
+      const error = rate - (expected === null ? fast : Math.log(expected));
+      variance += spreadWeight * (Math.min(error ** 2, tuning.maxSpread ** 2) - variance);
+      const waitMs = Math.max(1, nowMs - sampledMs);
+      fast += (1 - 0.5 ** (waitMs / tuning.fastHalfLifeMs)) * (rate - fast);
+      slow += (1 - 0.5 ** (waitMs / tuning.slowHalfLifeMs)) * (rate - slow);
+      numSurprises = rate > slow + Math.sqrt(variance) ? numSurprises + 1 : 0;
+      if (numSurprises >= surprises) slow = Math.max(slow, fast);
+    }
+    wasDead = false;
+    sampledMs = nowMs;
+  };
 
   return {
-    addArrival({ numBytes, firstMs, lastMs: arrivedMs }) {
-      const bytes = numBytes - maxChunkBytes;
-      if (bytes <= 0) return;
-      const nowMs = clock.now();
-      for (const average of [fast, slow]) {
-        const kept = 0.5 ** ((nowMs - lastMs) / average.halfLifeMs);
-        average.bytes = average.bytes * kept + bytes;
-        average.durationMs = average.durationMs * kept + Math.max(resolutionMs, arrivedMs - firstMs);
-      }
-      lastMs = nowMs;
+    sent({ id, numBytes }) {
+      const known = average();
+      pending.push({
+        id,
+        numBytes,
+        sentMs: clock.now(),
+        expected: known === undefined ? null : Math.exp(known),
+        isPartial: false,
+      });
     },
-    addRoundTrip(durationMs) {
-      roundTrips.push(durationMs);
+    arrived({ id, numBytes, firstMs, lastMs }) {
+      const nowMs = clock.now();
+      const packet = pending.find((one) => one.id === id);
+      const roundTripMs = leastRoundTripMs();
+      const sentMs = packet?.sentMs ?? nowMs;
+      // What was sent before it and was cut short has come through as well.
+      pending = pending.filter((one) => one !== packet && !(one.isPartial && one.sentMs <= sentMs));
+      if (isOverdueFor(packet, nowMs)) wasDead = true;
+      const expected = packet?.expected ?? null;
+      const chunkedMs = lastMs - firstMs;
+      const numChunks = Math.ceil(numBytes / maxChunkBytes);
+      let rate: number | undefined;
+      if (numChunks >= 4 && chunkedMs > tuning.noiseMs) {
+        rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
+      } else if (packet !== undefined && roundTripMs !== null) {
+        const tookMs = nowMs - Math.max(packet.sentMs + roundTripMs, freeMs);
+        const isLimited = tookMs <= 2 * tuning.noiseMs;
+        const shown = (1000 * numBytes) / Math.max(tuning.noiseMs, tookMs);
+        const known = average();
+        if (!isLimited || known === undefined || Math.log(shown) > known) rate = shown;
+      } else if (numChunks > 1 && chunkedMs > tuning.noiseMs) {
+        rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
+      }
+      freeMs = nowMs;
+      if (rate !== undefined) add(rate, expected);
+      else sampledMs = nowMs;
+    },
+    abandoned({ id, unsentBytes }) {
+      pending = pending.flatMap((packet) => {
+        if (packet.id !== id) return [packet];
+        const numBytes = packet.numBytes - unsentBytes;
+        return numBytes > 0 ? [{ ...packet, numBytes, isPartial: unsentBytes > 0 }] : [];
+      });
+    },
+    roundTrip(durationMs) {
+      roundTrips.push(Math.max(0, durationMs));
       if (roundTrips.length > numRoundTrips) roundTrips.shift();
+      const nowMs = clock.now();
+      if (isOverdue()) wasDead = true;
+      // An answer came back past everything that was sent before the question.
+      const left = pending.filter(({ sentMs }) => sentMs >= nowMs - durationMs);
+      if (left.length < pending.length) freeMs = nowMs;
+      pending = left;
+    },
+    buffered(numBytes) {
+      bufferedBytes = Math.max(0, numBytes);
+    },
+    setUp(isUp) {
+      if (isUp && isDown) {
+        // Nothing that was under way on the old socket will be acknowledged in time to tell anything.
+        pending = [];
+        freeMs = clock.now();
+        wasDead = true;
+        bufferedBytes = 0;
+      }
+      isDown = !isUp;
     },
     estimate() {
-      const rates = [fast, slow].map(({ bytes, durationMs }) => (1000 * bytes) / durationMs);
+      const nowMs = clock.now();
+      const roundTripMs = leastRoundTripMs();
+      const head = oldest();
+      let known = average();
+      let phase: LinkPhase = 'steady';
+      if (head !== undefined && head.elapsedMs > tuning.noiseMs) {
+        const bound = Math.log((1000 * head.packet.numBytes) / head.elapsedMs);
+        if (known !== undefined && bound < known) {
+          known = Math.max(0, bound);
+          phase = 'degrade';
+        }
+      }
+      if (wasDead) phase = 'probe';
+      if (isDown || isOverdue()) phase = 'dead';
+      else if (known === undefined) phase = 'start-up';
+      const idleSeconds = pending.length > 0 ? 0 : (nowMs - sampledMs) / 1000;
+      const spread = Math.sqrt(variance + tuning.idleVariancePerSecond * idleSeconds);
+      const bytesPerSecond = known === undefined ? null : Math.exp(known);
+      const sentBytes = pending.reduce((sum, { numBytes }) => sum + numBytes, 0);
+      const leftBytes = (Math.max(0, head?.elapsedMs ?? 0) * (bytesPerSecond ?? 0)) / 1000;
       return {
-        bytesPerSecond: slow.bytes > 0 ? Math.min(...rates) : null,
-        roundTripMs: roundTrips.length > 0 ? Math.min(...roundTrips) : null,
+        phase,
+        bytesPerSecond,
+        spread: Math.min(tuning.maxSpread, Math.max(tuning.minSpread, spread)),
+        roundTripMs,
+        // The part of the round trip that has passed cannot be told from the part that has not.
+        queuedBytes: Math.max(sentBytes - Math.min(leftBytes, head?.packet.numBytes ?? 0), bufferedBytes),
       };
     },
   };
+
+  function isOverdueFor(packet: Pending | undefined, nowMs: number): boolean {
+    if (packet === undefined) return false;
+    return nowMs - Math.max(packet.sentMs, freeMs) > 2 * tuning.maxDeadMs;
+  }
 }

@@ -1,0 +1,274 @@
+import { type Clock, IsthmusError, type Manifest } from '@isthmus/core';
+import { createByteBudget } from './byte-budget.js';
+import { listCandidates } from './candidates.js';
+import { type EnergyModel, energyPresets } from './energy.js';
+import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArrival } from './link.js';
+import { type Constraints, isFeasible, type Objective, utilityOf } from './objective.js';
+import type { Plan, SplitPlan } from './plan.js';
+import { type PricedPlan, pricePlan, type Situation } from './price.js';
+import { createProfile } from './profile.js';
+import { createSpanChoice, type SpanTuning } from './span-choice.js';
+
+/** The frame is not answered: no answer would be in time, or worth what it takes. */
+export interface SkipPlan {
+  kind: 'skip';
+}
+
+/** What is done with a frame, and why. */
+export interface Decision {
+  plan: Plan | SkipPlan;
+  /** For people. */
+  reason: string;
+  /** False when no plan keeps all constraints: then `plan` is the least bad. */
+  isFeasible: boolean;
+  /** What the plan is expected to take; null for `skip`. */
+  predicted: PricedPlan | null;
+  /** All that was weighed, best first. */
+  candidates(): PricedPlan[];
+  /** A cut whose span is worth having: load it beside what runs, then call `spanReady`. */
+  prepare: number | null;
+  /** Cuts whose spans must go first, for the memory's sake: call `spanDropped`. */
+  evict: readonly number[];
+}
+
+/** Named so that they can be changed. */
+export interface ControllerTuning {
+  /** Utility that another plan must add to be taken instead of the last one at another cut. */
+  minGain: number;
+  /** Time that a cut is kept, unless it stops being feasible. */
+  dwellMs: number;
+  /** Below this probability to be in time, nothing is sent: it would only be in the way of the next frame. */
+  skipBelow: number;
+  link: Partial<LinkTuning>;
+  spans: Partial<SpanTuning>;
+}
+
+export const defaultControllerTuning: ControllerTuning = {
+  minGain: 0.02,
+  dwellMs: 500,
+  skipBelow: 0.05,
+  link: {},
+  spans: {},
+};
+
+export interface ControllerOptions {
+  manifest: Manifest;
+  clock: Clock;
+  /** @default { kind: 'quality' } */
+  objective?: Objective;
+  constraints?: Constraints;
+  /** @default energyPresets.phoneLte */
+  energy?: EnergyModel;
+  tuning?: Partial<ControllerTuning>;
+  /** Milliseconds here for one of the manifest's profile, until something is measured. @default 1 */
+  deviceSlowdown?: number;
+  /** The same at the receiver. @default 1 */
+  cloudSlowdown?: number;
+}
+
+/** A frame that waits for a decision; times on the controller's clock. */
+export interface FrameToPlan {
+  /** @default now */
+  capturedMs?: number;
+  /** Of this frame; the shorter of this one and the constraint's holds. */
+  deadlineMs?: number;
+  /** When the device can begin with it. @default now */
+  deviceFreeMs?: number;
+}
+
+/** Chooses a plan for every frame, and learns from what came of it. */
+export interface Controller {
+  decide(frame?: FrameToPlan): Decision;
+  /** The span from cut 0 to that cut is loaded. The empty one, to cut 0, always is. */
+  spanReady(cut: number): void;
+  spanDropped(cut: number): void;
+  /** A span has run on the device. */
+  ran(observed: { to: number; durationMs: number }): void;
+  encoded(observed: { codec: string; from: number; level: number; durationMs: number }): void;
+  /** A packet was handed to the link. */
+  sent(packet: { id: number; numBytes: number }): void;
+  arrived(arrival: PacketArrival): void;
+  answered(observed: { plan: SplitPlan; queueMs: number; decodeMs: number; runMs: number }): void;
+  abandoned(packet: { id: number; unsentBytes: number }): void;
+  roundTrip(durationMs: number): void;
+  buffered(numBytes: number): void;
+  /** The socket is gone, or there is one again. */
+  linkState(isUp: boolean): void;
+  readonly estimate: LinkEstimate;
+}
+
+/**
+ * A controller for one bundle: estimates link, device and receiver, prices every plan that the constraints allow for
+ * the frame at hand, and takes the best by the objective. Codec and level follow the link from frame to frame, as in
+ * Salsify (Fouladi et al., NSDI 2018); another cut is an investment, made when it pays.
+ *
+ * @throws IsthmusError `request/invalid-plan` when the constraints leave no plan at all.
+ *
+ * @example
+ * ```ts
+ * const controller = createController({ manifest, clock, constraints: { deadlineMs: 100 } });
+ * const { plan, reason } = controller.decide();
+ * ```
+ */
+export function createController(options: ControllerOptions): Controller {
+  const { manifest, clock, objective = { kind: 'quality' }, constraints = {} } = options;
+  const { energy = energyPresets.phoneLte } = options;
+  const tuning = { ...defaultControllerTuning, ...options.tuning };
+  const candidates = listCandidates(manifest, constraints);
+  if (candidates.length === 0) {
+    throw new IsthmusError(
+      'request/invalid-plan',
+      'No plan fits: the device may hold too little, or nothing may be sent. Allow more memory, codecs or cuts.',
+    );
+  }
+  const link = createLinkEstimator({ clock, tuning: tuning.link });
+  const profile = createProfile(options);
+  const budget = createByteBudget(clock, constraints.maxBytesPerHour);
+  const spans = createSpanChoice({ manifest, clock, constraints, tuning: tuning.spans });
+  const interval = createInterval();
+  let last: { cut: number; sinceMs: number } | undefined;
+
+  const weigh = (situation: Situation): PricedPlan[] =>
+    candidates.map((candidate) => {
+      const priced = pricePlan(candidate, situation);
+      const whole: PricedPlan = { ...priced, utility: 0 };
+      whole.utility = utilityOf(objective, whole);
+      return whole;
+    });
+
+  const isAllowed = (priced: PricedPlan): boolean => priced.numBytes <= budget.bytes;
+
+  /** The best that keeps the constraints, or else the least bad, at the cuts given. */
+  const bestOf = (all: readonly PricedPlan[], cuts: (cut: number) => boolean): PricedPlan | undefined => {
+    let best: PricedPlan | undefined;
+    let bestRank = -1;
+    for (const [at, priced] of all.entries()) {
+      if (!cuts(candidates[at]?.deviceCut ?? 0) || !isAllowed(priced)) continue;
+      const rank = isFeasible(constraints, priced) ? 1 : 0;
+      const isBetter =
+        best === undefined ||
+        rank > bestRank ||
+        (rank === bestRank && (rank === 1 ? priced.utility > best.utility : isLessBad(priced, best)));
+      if (isBetter) {
+        best = priced;
+        bestRank = rank;
+      }
+    }
+    return best;
+  };
+
+  return {
+    decide(frame = {}) {
+      const nowMs = clock.now();
+      const capturedMs = frame.capturedMs ?? nowMs;
+      interval.add(capturedMs);
+      const estimate = link.estimate();
+      const deadlineMs = Math.min(frame.deadlineMs ?? Infinity, constraints.deadlineMs ?? Infinity);
+      const waitMs = nowMs - capturedMs + Math.max(0, (frame.deviceFreeMs ?? nowMs) - nowMs);
+      const all = weigh({ link: estimate, profile, energy, waitMs, deadlineMs, intervalMs: interval.meanMs });
+      let best = bestOf(all, spans.isReady);
+      const lastCut = last?.cut;
+      if (best !== undefined && last !== undefined && cutOf(manifest, best) !== lastCut) {
+        const stay = bestOf(all, (cut) => cut === lastCut && spans.isReady(cut));
+        const isKept = stay !== undefined && isFeasible(constraints, stay);
+        const dwells = nowMs - last.sinceMs < tuning.dwellMs;
+        const gain = best.utility - (stay?.utility ?? -Infinity);
+        if (isKept && (dwells || gain < tuning.minGain)) best = stay;
+      }
+      const wanted = spans.weigh({
+        best: (cut) => bestOf(all, (one) => one === cut)?.utility,
+        taken: best,
+        inUse: best === undefined ? 0 : cutOf(manifest, best),
+        intervalMs: interval.meanMs,
+        bytesPerSecond: estimate.bytesPerSecond,
+      });
+      const common = { candidates: () => [...all].sort((a, b) => b.utility - a.utility), ...wanted };
+      const skipReason = whyToSkip(best, estimate, deadlineMs);
+      if (best === undefined || skipReason !== undefined) {
+        const reason =
+          skipReason ?? 'nothing can be sent now, and the device holds no span that answers alone';
+        return { plan: { kind: 'skip' }, reason, isFeasible: false, predicted: null, ...common };
+      }
+      const cut = cutOf(manifest, best);
+      if (last?.cut !== cut) last = { cut, sinceMs: nowMs };
+      return {
+        plan: best.plan,
+        reason: describe(best, estimate, deadlineMs),
+        isFeasible: isFeasible(constraints, best),
+        predicted: best,
+        ...common,
+      };
+    },
+    spanReady: spans.ready,
+    spanDropped: spans.dropped,
+    ran: profile.ran,
+    encoded: profile.encoded,
+    sent(packet) {
+      budget.take(packet.numBytes);
+      link.sent(packet);
+    },
+    arrived: link.arrived,
+    answered: profile.answered,
+    abandoned: link.abandoned,
+    roundTrip: link.roundTrip,
+    buffered: link.buffered,
+    linkState: link.setUp,
+    get estimate() {
+      return link.estimate();
+    },
+  };
+
+  function whyToSkip(
+    best: PricedPlan | undefined,
+    { phase }: LinkEstimate,
+    deadlineMs: number,
+  ): string | undefined {
+    if (best === undefined || deadlineMs === Infinity || best.inTime >= tuning.skipBelow) return undefined;
+    if (phase === 'dead') return 'the link is dead';
+    return `no answer within ${deadlineMs.toFixed(0)} ms is to be expected`;
+  }
+}
+
+const cutOf = (manifest: Manifest, { plan }: PricedPlan): number =>
+  plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
+
+// When nothing is feasible: rather in time than good.
+function isLessBad(a: PricedPlan, b: PricedPlan): boolean {
+  const [x, y] = [a.inTime * a.quality, b.inTime * b.quality];
+  return x === y ? a.totalMs < b.totalMs : x > y;
+}
+
+function describe(priced: PricedPlan, { bytesPerSecond, phase }: LinkEstimate, deadlineMs: number): string {
+  const rate = bytesPerSecond === null ? 'unknown' : `${((8 * bytesPerSecond) / 1e6).toFixed(2)} Mbit/s`;
+  const chance =
+    deadlineMs === Infinity ? '' : `, ${(100 * priced.inTime).toFixed(0)} % in ${deadlineMs.toFixed(0)}`;
+  const expected = `quality ${priced.quality.toFixed(3)}, ${priced.totalMs.toFixed(0)} ms${chance}`;
+  return priced.plan.kind === 'local'
+    ? `${expected}, on the device`
+    : `${expected}, link ${phase} at ${rate}`;
+}
+
+interface Interval {
+  readonly meanMs: number;
+  add(capturedMs: number): void;
+}
+
+const intervalWeight = 0.2;
+// A longer pause is not the pace of a camera.
+const longestIntervalMs = 2_000;
+
+function createInterval(): Interval {
+  let lastMs: number | undefined;
+  let meanMs = 0;
+  return {
+    get meanMs() {
+      return meanMs;
+    },
+    add(capturedMs) {
+      const sinceMs = lastMs === undefined ? Infinity : capturedMs - lastMs;
+      lastMs = capturedMs;
+      if (sinceMs <= 0 || sinceMs > longestIntervalMs) return;
+      meanMs = meanMs === 0 ? sinceMs : meanMs + intervalWeight * (sinceMs - meanMs);
+    },
+  };
+}

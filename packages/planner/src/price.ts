@@ -1,0 +1,127 @@
+import type { Candidate } from './candidates.js';
+import { type EnergyModel, joulesOf } from './energy.js';
+import type { LinkEstimate } from './link.js';
+import type { Plan } from './plan.js';
+import type { Profile } from './profile.js';
+
+/** A plan with what it is expected to take, for the frame at hand. */
+export interface PricedPlan {
+  plan: Plan;
+  /** Running the span, and encoding. */
+  deviceMs: number;
+  encodeMs: number;
+  /** Waiting for what is on the link already, sending, and the round trip. */
+  linkMs: number;
+  /** Waiting, decoding and running at the receiver. */
+  cloudMs: number;
+  /** From capture to answer. */
+  totalMs: number;
+  /** Probability that `totalMs` is at most the deadline; 1 without one. */
+  inTime: number;
+  /** Share of the frames that can be answered like this, one stage being slower than frames come. */
+  share: number;
+  /** Sent over the link. */
+  numBytes: number;
+  /** Expected, 0…1. */
+  quality: number;
+  /** Of the device. */
+  joules: number;
+  /** Memory of the device. */
+  deviceBytes: number;
+  /** By the objective; see `utilityOf`. */
+  utility: number;
+}
+
+/** What all plans for a frame have in common. */
+export interface Situation {
+  link: LinkEstimate;
+  profile: Profile;
+  energy: EnergyModel;
+  /** Since the frame was captured, and until the device can begin with it. */
+  waitMs: number;
+  /** From capture; Infinity for none. */
+  deadlineMs: number;
+  /** Between frames; 0 when only one is known. */
+  intervalMs: number;
+}
+
+// Taken until something has been measured: an ordinary mobile uplink.
+const unknownBytesPerSecond = 250_000;
+const unknownRoundTripMs = 40;
+// Timers, schedulers and the way through the sockets.
+const restMs = 1;
+// The logistic distribution that is closest to the normal one; its tails are heavier, as are those of links.
+const logisticScale = 1.702;
+
+/**
+ * Prices a plan: expected time in each stage, and the probability to meet the deadline. The rate of the link is taken
+ * as log-normal around the estimate, with the spread its estimator has seen; so the probability is that of a rate that
+ * carries the backlog and the packet in the time which the other stages leave.
+ */
+export function pricePlan(candidate: Candidate, situation: Situation): Omit<PricedPlan, 'utility'> {
+  const { link, profile, energy, waitMs, deadlineMs, intervalMs } = situation;
+  const { plan, deviceCut, quality, deviceBytes, numBytes } = candidate;
+  const deviceMs = profile.deviceMs(deviceCut);
+  if (plan.kind === 'local') {
+    const totalMs = waitMs + deviceMs;
+    const deviation = profile.spread * deviceMs + restMs;
+    return {
+      plan,
+      deviceMs,
+      encodeMs: 0,
+      linkMs: 0,
+      cloudMs: 0,
+      totalMs,
+      inTime: deadlineMs === Infinity ? 1 : logistic((deadlineMs - totalMs) / deviation),
+      share: shareOf(intervalMs, deviceMs),
+      numBytes: 0,
+      quality,
+      joules: joulesOf(energy, { computeMs: deviceMs, sendMs: 0, waitMs: 0, numBytes: 0 }),
+      deviceBytes,
+    };
+  }
+  const encodeMs = profile.encodeMs(plan.codec, plan.from, candidate.encodeMs);
+  const bytesPerMs = (link.bytesPerSecond ?? unknownBytesPerSecond) / 1000;
+  const roundTripMs = link.roundTripMs ?? unknownRoundTripMs;
+  // The link goes on emptying while the device computes.
+  const aheadBytes = Math.max(0, link.queuedBytes - bytesPerMs * (deviceMs + encodeMs));
+  const sendMs = numBytes / bytesPerMs;
+  const linkMs = aheadBytes / bytesPerMs + sendMs + roundTripMs;
+  const serviceMs = profile.decodeMs(candidate.decodeMs) + profile.cloudMs(plan.to);
+  const cloudMs = profile.queueMs() + serviceMs;
+  const totalMs = waitMs + deviceMs + encodeMs + linkMs + cloudMs;
+  let inTime = 1;
+  if (link.phase === 'dead') {
+    inTime = 0;
+  } else if (deadlineMs !== Infinity) {
+    const computeMs = deviceMs + encodeMs + cloudMs;
+    const leftMs = deadlineMs - waitMs - computeMs - roundTripMs - profile.spread * computeMs - restMs;
+    const neededBytesPerMs = (aheadBytes + numBytes) / leftMs;
+    const deviation = Math.hypot(link.spread, candidate.bytesSpread);
+    inTime = leftMs <= 0 ? 0 : logistic(Math.log(bytesPerMs / neededBytesPerMs) / deviation);
+  }
+  return {
+    plan,
+    deviceMs,
+    encodeMs,
+    linkMs,
+    cloudMs,
+    totalMs,
+    inTime,
+    share: shareOf(intervalMs, Math.max(deviceMs + encodeMs, sendMs, serviceMs)),
+    numBytes,
+    quality,
+    joules: joulesOf(energy, {
+      computeMs: deviceMs + encodeMs,
+      sendMs,
+      waitMs: linkMs - sendMs + cloudMs,
+      numBytes,
+    }),
+    deviceBytes,
+  };
+}
+
+const shareOf = (intervalMs: number, stageMs: number): number =>
+  stageMs > intervalMs && intervalMs > 0 ? intervalMs / stageMs : 1;
+
+const logistic = (z: number): number => 1 / (1 + Math.exp(-logisticScale * z));

@@ -1,0 +1,119 @@
+import type { Manifest, MeasuredLevel } from '@isthmus/core';
+import { profiledMs, type SplitPlan } from './plan.js';
+
+/** What computing takes, here and at the receiver: the bundle's profile at first, then more and more what is seen. */
+export interface Profile {
+  /** Milliseconds to run up to cut `to` on this device. */
+  deviceMs(to: number): number;
+  /** Milliseconds to encode here. */
+  encodeMs(codec: string, from: number, profiled: number): number;
+  /** Milliseconds of waiting at the receiver. */
+  queueMs(): number;
+  /** Milliseconds of decoding there. */
+  decodeMs(profiled: number): number;
+  /** Milliseconds from cut `to` to the end there. */
+  cloudMs(to: number): number;
+  /** Standard deviation of computing times over their expectation. */
+  readonly spread: number;
+  ran(observed: { to: number; durationMs: number }): void;
+  encoded(observed: { codec: string; from: number; level: number; durationMs: number }): void;
+  answered(observed: { plan: SplitPlan; queueMs: number; decodeMs: number; runMs: number }): void;
+}
+
+// A throttled device or a busy cloud shows within three or four frames.
+const weight = 0.3;
+// How much a cut's own ratio follows what is seen at it; the common one follows everything.
+const ownWeight = 0.15;
+
+/**
+ * Learns how many times slower than the bundle's profile this device and this receiver are. A ratio common to all cuts
+ * follows every frame, so that a change is believed at cuts that are not in use; a cut's own ratio on top holds what
+ * the profile has wrong about it.
+ */
+export function createProfile(options: {
+  manifest: Manifest;
+  deviceSlowdown?: number;
+  cloudSlowdown?: number;
+}): Profile {
+  const { manifest } = options;
+  const lastCut = manifest.cuts.length - 1;
+  const profiled = manifest.cuts.map((_, cut) => ({
+    device: profiledMs(manifest, 0, cut),
+    cloud: profiledMs(manifest, cut, lastCut),
+  }));
+  const device = createRatios(options.deviceSlowdown ?? 1);
+  const cloud = createRatios(options.cloudSlowdown ?? 1);
+  const coding = createRatios(options.deviceSlowdown ?? 1);
+  const decoding = createRatios(options.cloudSlowdown ?? 1);
+  const coded = measuredTimes(manifest);
+  let queueMs = 0;
+
+  return {
+    deviceMs: (to) => (profiled[to]?.device ?? 0) * device.of(to),
+    encodeMs: (codec, from, profiledEncodeMs) => profiledEncodeMs * coding.of(`${codec} ${from}`),
+    queueMs: () => queueMs,
+    decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
+    cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
+    get spread() {
+      return Math.max(device.spread, cloud.spread);
+    },
+    ran({ to, durationMs }) {
+      device.add(to, durationMs, profiled[to]?.device ?? 0);
+    },
+    encoded({ codec, from, level, durationMs }) {
+      const expected = coded(codec, from, level);
+      if (expected !== undefined) coding.add(`${codec} ${from}`, durationMs, expected.encodeMs);
+    },
+    answered({ plan, queueMs: waitedMs, decodeMs, runMs }) {
+      queueMs += weight * (waitedMs - queueMs);
+      cloud.add(plan.to, runMs, profiled[plan.to]?.cloud ?? 0);
+      const expected = coded(plan.codec, plan.from, plan.level);
+      if (expected !== undefined) decoding.add('', decodeMs, expected.decodeMs);
+    },
+  };
+}
+
+interface Ratios {
+  of(key: number | string): number;
+  readonly spread: number;
+  add(key: number | string, durationMs: number, expectedMs: number): void;
+}
+
+// Shorter than this, a measurement is mostly of the timer and the scheduler.
+const shortestMs = 0.05;
+const startSpread = 0.1;
+
+function createRatios(start: number): Ratios {
+  const own = new Map<number | string, number>();
+  let common = start;
+  let isMeasured = false;
+  let variance = startSpread ** 2;
+  const of = (key: number | string): number => common * (own.get(key) ?? 1);
+  return {
+    of,
+    get spread() {
+      return Math.sqrt(variance);
+    },
+    add(key, durationMs, expectedMs) {
+      if (expectedMs < shortestMs || !(durationMs >= 0)) return;
+      const ratio = durationMs / expectedMs;
+      const error = Math.min(1, Math.abs(ratio / of(key) - 1));
+      if (isMeasured) variance += weight * (error ** 2 - variance);
+      const before = own.get(key) ?? 1;
+      common = isMeasured ? common + weight * (ratio / before - common) : ratio;
+      own.set(key, before + ownWeight * (ratio / Math.max(common, 1e-9) - before));
+      isMeasured = true;
+    },
+  };
+}
+
+function measuredTimes(
+  manifest: Manifest,
+): (codec: string, from: number, level: number) => MeasuredLevel | undefined {
+  const entries = new Map(manifest.codecs.map((entry) => [entry.id, entry]));
+  return (codec, from, level) => {
+    const entry = entries.get(codec);
+    const path = entry?.paths.findIndex((one) => one.from === from) ?? -1;
+    return entry?.measured?.[path]?.[level];
+  };
+}
