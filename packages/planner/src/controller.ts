@@ -2,6 +2,7 @@ import { type Clock, IsthmusError, type Manifest } from '@isthmus/core';
 import { createByteBudget } from './byte-budget.js';
 import { listCandidates } from './candidates.js';
 import { type EnergyModel, energyPresets } from './energy.js';
+import { createExploration } from './exploration.js';
 import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArrival } from './link.js';
 import { type Constraints, isFeasible, type Objective, utilityOf } from './objective.js';
 import type { Plan, SplitPlan } from './plan.js';
@@ -33,12 +34,19 @@ export interface Decision {
 
 /** Named so that they can be changed. */
 export interface ControllerTuning {
-  /** Utility that another plan must add to be taken instead of the last one at another cut. */
+  /** Share of utility that another plan must add to be taken instead of the last one at another cut. */
   minGain: number;
   /** Time that a cut is kept, unless it stops being feasible. */
   dwellMs: number;
   /** Below this probability to be in time, nothing is sent: it would only be in the way of the next frame. */
   skipBelow: number;
+  /** Least time between frames that are sent larger to see what a link carries; doubled when it carries no more. */
+  exploreMs: number;
+  maxExploreMs: number;
+  /** What the link is then taken to carry, times the estimate. */
+  exploreFactor: number;
+  /** Quality that must be there to be found. */
+  exploreGain: number;
   link: Partial<LinkTuning>;
   spans: Partial<SpanTuning>;
 }
@@ -47,6 +55,10 @@ export const defaultControllerTuning: ControllerTuning = {
   minGain: 0.02,
   dwellMs: 500,
   skipBelow: 0.05,
+  exploreMs: 1_000,
+  maxExploreMs: 30_000,
+  exploreFactor: 4,
+  exploreGain: 0.005,
   link: {},
   spans: {},
 };
@@ -126,6 +138,7 @@ export function createController(options: ControllerOptions): Controller {
   const budget = createByteBudget(clock, constraints.maxBytesPerHour);
   const spans = createSpanChoice({ manifest, clock, constraints, tuning: tuning.spans });
   const interval = createInterval();
+  const exploration = createExploration(clock, tuning);
   let last: { cut: number; sinceMs: number } | undefined;
 
   const weigh = (situation: Situation): PricedPlan[] =>
@@ -165,15 +178,20 @@ export function createController(options: ControllerOptions): Controller {
       const estimate = link.estimate();
       const deadlineMs = Math.min(frame.deadlineMs ?? Infinity, constraints.deadlineMs ?? Infinity);
       const waitMs = nowMs - capturedMs + Math.max(0, (frame.deviceFreeMs ?? nowMs) - nowMs);
-      const all = weigh({ link: estimate, profile, energy, waitMs, deadlineMs, intervalMs: interval.meanMs });
+      const situation = { profile, energy, waitMs, deadlineMs, intervalMs: interval.meanMs };
+      const all = weigh({ ...situation, link: estimate });
       let best = bestOf(all, spans.isReady);
       const lastCut = last?.cut;
       if (best !== undefined && last !== undefined && cutOf(manifest, best) !== lastCut) {
         const stay = bestOf(all, (cut) => cut === lastCut && spans.isReady(cut));
         const isKept = stay !== undefined && isFeasible(constraints, stay);
         const dwells = nowMs - last.sinceMs < tuning.dwellMs;
-        const gain = best.utility - (stay?.utility ?? -Infinity);
-        if (isKept && (dwells || gain < tuning.minGain)) best = stay;
+        if (isKept && (dwells || !isWorthMore(best, stay, tuning.minGain))) best = stay;
+      }
+      const bold = best === undefined ? undefined : findBolder(best, all, situation, estimate);
+      if (bold !== undefined) {
+        exploration.begin(estimate);
+        best = bold;
       }
       const wanted = spans.weigh({
         best: (cut) => bestOf(all, (one) => one === cut)?.utility,
@@ -183,17 +201,17 @@ export function createController(options: ControllerOptions): Controller {
         bytesPerSecond: estimate.bytesPerSecond,
       });
       const common = { candidates: () => [...all].sort((a, b) => b.utility - a.utility), ...wanted };
-      const skipReason = whyToSkip(best, estimate, deadlineMs);
+      const skipReason = bold === undefined ? whyToSkip(best, estimate, deadlineMs) : undefined;
       if (best === undefined || skipReason !== undefined) {
         const reason =
           skipReason ?? 'nothing can be sent now, and the device holds no span that answers alone';
         return { plan: { kind: 'skip' }, reason, isFeasible: false, predicted: null, ...common };
       }
       const cut = cutOf(manifest, best);
-      if (last?.cut !== cut) last = { cut, sinceMs: nowMs };
+      if (last?.cut !== cut && bold === undefined) last = { cut, sinceMs: nowMs };
       return {
         plan: best.plan,
-        reason: describe(best, estimate, deadlineMs),
+        reason: `${bold === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
         isFeasible: isFeasible(constraints, best),
         predicted: best,
         ...common,
@@ -218,6 +236,20 @@ export function createController(options: ControllerOptions): Controller {
     },
   };
 
+  /** The plan that a faster link would be given, if it is a better one; at the price that is to be expected. */
+  function findBolder(
+    best: PricedPlan,
+    all: readonly PricedPlan[],
+    situation: Omit<Situation, 'link'>,
+    link: LinkEstimate,
+  ): PricedPlan | undefined {
+    if (!exploration.isDue(link)) return undefined;
+    const bytesPerSecond = (link.bytesPerSecond ?? 0) * tuning.exploreFactor;
+    const bolder = bestOf(weigh({ ...situation, link: { ...link, bytesPerSecond } }), spans.isReady);
+    if (bolder === undefined || bolder.quality <= best.quality + tuning.exploreGain) return undefined;
+    return all.find(({ plan }) => plan === bolder.plan);
+  }
+
   function whyToSkip(
     best: PricedPlan | undefined,
     { phase }: LinkEstimate,
@@ -231,6 +263,10 @@ export function createController(options: ControllerOptions): Controller {
 
 const cutOf = (manifest: Manifest, { plan }: PricedPlan): number =>
   plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
+
+function isWorthMore(a: PricedPlan, b: PricedPlan, share: number): boolean {
+  return a.utility - b.utility > share * Math.max(Math.abs(a.utility), Math.abs(b.utility));
+}
 
 // When nothing is feasible: rather in time than good.
 function isLessBad(a: PricedPlan, b: PricedPlan): boolean {

@@ -17,6 +17,8 @@ export interface LinkEstimate {
   roundTripMs: number | null;
   /** Bytes handed to the link that have probably not left it yet. */
   queuedBytes: number;
+  /** Whether the last packet only showed what the link can do at least: it may carry much more. */
+  isLimited: boolean;
 }
 
 /** The part of an `arrived` message that tells of the link; times on the receiver's clock. */
@@ -126,6 +128,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
   let isDown = false;
   let wasDead = false;
   let bufferedBytes = 0;
+  let isLimited = false;
   const roundTrips: number[] = [];
 
   const leastRoundTripMs = (): number | null => (roundTrips.length > 0 ? Math.min(...roundTrips) : null);
@@ -191,11 +194,12 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       const chunkedMs = lastMs - firstMs;
       const numChunks = Math.ceil(numBytes / maxChunkBytes);
       let rate: number | undefined;
+      isLimited = false;
       if (numChunks >= 4 && chunkedMs > tuning.noiseMs) {
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       } else if (packet !== undefined && roundTripMs !== null) {
         const tookMs = nowMs - Math.max(packet.sentMs + roundTripMs, freeMs);
-        const isLimited = tookMs <= 2 * tuning.noiseMs;
+        isLimited = tookMs <= 2 * tuning.noiseMs;
         const shown = (1000 * numBytes) / Math.max(tuning.noiseMs, tookMs);
         const known = average();
         if (!isLimited || known === undefined || Math.log(shown) > known) rate = shown;
@@ -264,6 +268,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         roundTripMs,
         // The part of the round trip that has passed cannot be told from the part that has not.
         queuedBytes: Math.max(sentBytes - Math.min(leftBytes, head?.packet.numBytes ?? 0), bufferedBytes),
+        isLimited,
       };
     },
   };

@@ -13,7 +13,7 @@ export interface SpanTuning {
   loadBytesPerSecond: number;
   /** Half-life of the memory of what a cut would have been worth. */
   halfLifeMs: number;
-  /** Least gain in utility a frame that is worth a download. */
+  /** Least gain a frame, as a share of utility, that is worth a download. */
   minGain: number;
 }
 
@@ -65,7 +65,7 @@ export function createSpanChoice(options: {
     index,
     bytes: deviceBytes(manifest, index),
     files: index === 0 ? [] : describeSpan(manifest, 0, index).files,
-    // What the cut would have gained over what was taken, a frame.
+    // What the cut would have gained over what was taken, a frame, as a share of the larger utility.
     gain: 0,
     // Its own utility, for who goes first.
     worth: 0,
@@ -112,7 +112,9 @@ export function createSpanChoice(options: {
       for (const cut of cuts) {
         const utility = best(cut.index);
         if (utility === undefined) continue;
-        const gain = utility - (taken?.utility ?? Math.min(0, utility));
+        const takenUtility = taken?.utility ?? Math.min(0, utility);
+        const scale = Math.max(Math.abs(utility), Math.abs(takenUtility), 1e-9);
+        const gain = (utility - takenUtility) / scale;
         cut.gain = kept * cut.gain + (1 - kept) * gain;
         cut.worth = kept * cut.worth + (1 - kept) * utility;
         if (held.has(cut.index) || nowMs - cut.askedMs < retryMs || cut.gain < tuning.minGain) continue;
