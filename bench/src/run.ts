@@ -1,17 +1,26 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { formatCodecBrowser, measureCodecBrowser } from './codec-browser.js';
 import { ortVersion } from './onnxruntime.js';
 import { measureOverhead } from './overhead.js';
 import { formatMeasured } from './report.js';
 import type { Measured, RoundsOptions } from './rounds.js';
 import { measureSpan } from './span.js';
 
-const benchmarks: Readonly<Record<string, (model: string, options: RoundsOptions) => Promise<Measured[]>>> = {
-  overhead: measureOverhead,
-  span: measureSpan,
+interface Benchmark {
+  measure: (model: string, options: RoundsOptions) => Promise<Measured[]>;
+  format: (measured: readonly Measured[]) => string;
+  /** Unless others are asked for. */
+  models: readonly string[];
+}
+
+const bothModels = ['mobilenet-v1', 'resnet-50'];
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  overhead: { measure: measureOverhead, format: formatMeasured, models: bothModels },
+  span: { measure: measureSpan, format: formatMeasured, models: bothModels },
+  'codec-browser': { measure: measureCodecBrowser, format: formatCodecBrowser, models: ['mobilenet-v1'] },
 };
-const models = ['mobilenet-v1', 'resnet-50'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -19,12 +28,12 @@ const { values, positionals } = parseArgs({
     json: { type: 'string' },
     rounds: { type: 'string', default: '100' },
     threads: { type: 'string' },
-    model: { type: 'string', multiple: true, default: models },
+    model: { type: 'string', multiple: true },
   },
 });
 const name = positionals[0] ?? '';
-const measure = benchmarks[name];
-if (measure === undefined) {
+const benchmark = benchmarks[name];
+if (benchmark === undefined) {
   console.error(
     `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]`,
   );
@@ -42,9 +51,9 @@ const options: RoundsOptions = {
 };
 const results: Record<string, Measured[]> = {};
 const loadBefore = loadavg()[0]!;
-for (const model of values.model) {
-  results[model] = await measure(model, options);
-  console.log(`\n${model}, ${options.rounds} rounds\n\n${formatMeasured(results[model])}`);
+for (const model of values.model ?? benchmark.models) {
+  results[model] = await benchmark.measure(model, options);
+  console.log(`\n${model}, ${options.rounds} rounds\n\n${benchmark.format(results[model])}`);
 }
 if (values.json !== undefined) {
   const record = {
