@@ -6,6 +6,7 @@ import { createGraphBuilder, writeModel } from '@isthmus/graph';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { main } from '../cli.js';
+import { parseFrameSet } from './frame-set.js';
 import type { RdResult } from './result.js';
 
 const side = 32;
@@ -124,7 +125,10 @@ async function benchRd(...args: string[]): Promise<{ result: RdResult; notes: st
 describe('isthmus bench rd', () => {
   it('measures every codec at every cut and level, and counts every byte', async () => {
     const html = join(folder, 'rd.html');
-    const { result, out } = await benchRd('--bundle', bundle, '--labels', labels, '--html', html);
+    const frames = join(folder, 'frames.json');
+    const { result, out } = await benchRd(
+      ...['--bundle', bundle, '--labels', labels, '--html', html, '--frames', frames],
+    );
     const manifest = await readBundle(bundle);
     expect(result).toMatchObject({ model: 'classifier', images: numPictures, metric: 'top1', skipped: [] });
     const expected = manifest.codecs.flatMap(({ id, paths, levels }) =>
@@ -148,6 +152,19 @@ describe('isthmus bench rd', () => {
     }
     expect(result.bdRate.map(({ against }) => against)).toContain('webp');
     expect(out).toContain('BD-rate');
+    const frameSet = parseFrameSet(await readFile(frames, 'utf8'), frames);
+    expect(frameSet.names).toHaveLength(numPictures);
+    for (const { method, from, level, bpp, agreement, top1 } of result.points) {
+      const trial = frameSet.trials.find(
+        (one) => one.codec === method && one.from === from && one.level === level,
+      );
+      const mean = (values: readonly number[] = []) => values.reduce((a, b) => a + b, 0) / numPictures;
+      expect((8 * mean(trial?.numBytes)) / side ** 2).toBeCloseTo(bpp, 10);
+      expect([mean(trial?.agreement), mean(trial?.right)]).toEqual([
+        expect.closeTo(agreement, 10),
+        expect.closeTo(top1 ?? -1, 10),
+      ]);
+    }
     const page = await readFile(html, 'utf8');
     expect(page).toContain('prefers-color-scheme: dark');
     expect(page).not.toMatch(/(src|href)=|@import|url\(/);
