@@ -38,6 +38,7 @@ function createWorld(options: Partial<ControllerOptions> & { slowdown?: number }
         const deviceMs = slowdown * [0, 10, 30, 60][plan.from]!;
         clock.advance(deviceMs + slowdown);
         controller.ran({ to: plan.from, durationMs: deviceMs });
+        controller.encoded({ ...plan, durationMs: slowdown, numBytes: predicted.numBytes - 32 });
         const own = ++id;
         controller.sent({ id: own, numBytes: predicted.numBytes });
         freeMs = Math.max(freeMs, clock.now()) + (1000 * predicted.numBytes) / world.rate;
@@ -236,6 +237,19 @@ test('every candidate is there to be looked at, best first', () => {
   expect(candidates.length).toBeGreaterThan(8);
   const utilities = candidates.map(({ utility }) => utility);
   expect(utilities).toEqual([...utilities].sort((a, b) => b - a));
+});
+
+test('a scene that takes more bytes than usual is expected to go on doing so', () => {
+  const world = createWorld({ constraints: { deadlineMs: 150 } });
+  const before = world.run(5).at(-1)!.candidates();
+  for (let i = 0; i < 30; i++) {
+    world.controller.encoded({ codec: 'features-1', from: 1, level: 1, durationMs: 1, numBytes: 20_000 });
+  }
+  const after = world.controller.decide().candidates();
+  const bytesOf = (all: typeof before, codec: string) =>
+    all.find(({ plan }) => plan.kind === 'split' && plan.codec === codec && plan.level === 0)?.numBytes ?? 0;
+  expect(bytesOf(after, 'features-1')).toBeGreaterThan(1.6 * bytesOf(before, 'features-1'));
+  expect(bytesOf(after, 'raw-0')).toBe(bytesOf(before, 'raw-0'));
 });
 
 test('a throttled device shows within a few frames', () => {

@@ -7,7 +7,7 @@ import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArr
 import { type Constraints, isFeasible, type Objective, utilityOf } from './objective.js';
 import type { Plan, SplitPlan } from './plan.js';
 import { type PricedPlan, pricePlan, type Situation } from './price.js';
-import { createProfile } from './profile.js';
+import { createProfile, type Encoded } from './profile.js';
 import { createSpanChoice, type SpanTuning } from './span-choice.js';
 
 /** The frame is not answered: no answer would be in time, or worth what it takes. */
@@ -96,7 +96,7 @@ export interface Controller {
   spanDropped(cut: number): void;
   /** A span has run on the device. */
   ran(observed: { to: number; durationMs: number }): void;
-  encoded(observed: { codec: string; from: number; level: number; durationMs: number }): void;
+  encoded(observed: Encoded): void;
   /** A packet was handed to the link. */
   sent(packet: { id: number; numBytes: number }): void;
   arrived(arrival: PacketArrival): void;

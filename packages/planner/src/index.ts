@@ -30,4 +30,5 @@ export {
   type SplitPlan,
 } from './plan.js';
 export type { PricedPlan } from './price.js';
+export type { Encoded } from './profile.js';
 export { defaultSpanTuning, type SpanTuning } from './span-choice.js';

@@ -60,7 +60,7 @@ const logisticScale = 1.702;
  */
 export function pricePlan(candidate: Candidate, situation: Situation): Omit<PricedPlan, 'utility'> {
   const { link, profile, energy, waitMs, deadlineMs, intervalMs } = situation;
-  const { plan, deviceCut, quality, deviceBytes, numBytes } = candidate;
+  const { plan, deviceCut, quality, deviceBytes } = candidate;
   const deviceMs = profile.deviceMs(deviceCut);
   if (plan.kind === 'local') {
     const totalMs = waitMs + deviceMs;
@@ -80,6 +80,8 @@ export function pricePlan(candidate: Candidate, situation: Situation): Omit<Pric
       deviceBytes,
     };
   }
+  const numBytes =
+    candidate.bytesSpread > 0 ? profile.bytes(plan.codec, plan.from, candidate.numBytes) : candidate.numBytes;
   const encodeMs = profile.encodeMs(plan.codec, plan.from, candidate.encodeMs);
   const bytesPerMs = (link.bytesPerSecond ?? unknownBytesPerSecond) / 1000;
   const roundTripMs = link.roundTripMs ?? unknownRoundTripMs;

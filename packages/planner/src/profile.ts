@@ -1,12 +1,23 @@
 import type { Manifest, MeasuredLevel } from '@isthmus/core';
 import { profiledMs, type SplitPlan } from './plan.js';
 
+/** A frame was encoded; bytes of the payload. */
+export interface Encoded {
+  codec: string;
+  from: number;
+  level: number;
+  durationMs: number;
+  numBytes: number;
+}
+
 /** What computing takes, here and at the receiver: the bundle's profile at first, then more and more what is seen. */
 export interface Profile {
   /** Milliseconds to run up to cut `to` on this device. */
   deviceMs(to: number): number;
   /** Milliseconds to encode here. */
   encodeMs(codec: string, from: number, profiled: number): number;
+  /** Bytes to expect of a frame now, for those the bundle's pictures took on average at that cut. */
+  bytes(codec: string, from: number, profiled: number): number;
   /** Milliseconds of waiting at the receiver. */
   queueMs(): number;
   /** Milliseconds of decoding there. */
@@ -16,12 +27,14 @@ export interface Profile {
   /** Standard deviation of computing times over their expectation. */
   readonly spread: number;
   ran(observed: { to: number; durationMs: number }): void;
-  encoded(observed: { codec: string; from: number; level: number; durationMs: number }): void;
+  encoded(observed: Encoded): void;
   answered(observed: { plan: SplitPlan; queueMs: number; decodeMs: number; runMs: number }): void;
 }
 
 // A throttled device or a busy cloud shows within three or four frames.
 const weight = 0.3;
+// Frames differ; what the camera looks at differs more slowly.
+const bytesWeight = 0.1;
 // How much a cut's own ratio follows what is seen at it; the common one follows everything.
 const ownWeight = 0.15;
 
@@ -43,6 +56,7 @@ export function createProfile(options: {
   }));
   const device = createRatios(options.deviceSlowdown ?? 1);
   const cloud = createRatios(options.cloudSlowdown ?? 1);
+  const sizes = createRatios(1, bytesWeight);
   const coding = createRatios(options.deviceSlowdown ?? 1);
   const decoding = createRatios(options.cloudSlowdown ?? 1);
   const coded = measuredTimes(manifest);
@@ -51,6 +65,7 @@ export function createProfile(options: {
   return {
     deviceMs: (to) => (profiled[to]?.device ?? 0) * device.of(to),
     encodeMs: (codec, from, profiledEncodeMs) => profiledEncodeMs * coding.of(`${codec} ${from}`),
+    bytes: (codec, from, profiledBytes) => profiledBytes * sizes.of(`${codec} ${from}`),
     queueMs: () => queueMs,
     decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
     cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
@@ -60,9 +75,12 @@ export function createProfile(options: {
     ran({ to, durationMs }) {
       device.add(to, durationMs, profiled[to]?.device ?? 0);
     },
-    encoded({ codec, from, level, durationMs }) {
+    encoded({ codec, from, level, durationMs, numBytes }) {
       const expected = coded(codec, from, level);
-      if (expected !== undefined) coding.add(`${codec} ${from}`, durationMs, expected.encodeMs);
+      if (expected === undefined) return;
+      coding.add(`${codec} ${from}`, durationMs, expected.encodeMs);
+      // What has one size whatever the frame tells nothing of the others.
+      if (expected.numBytesDeviation > 0) sizes.add(`${codec} ${from}`, numBytes, expected.numBytes);
     },
     answered({ plan, queueMs: waitedMs, decodeMs, runMs }) {
       queueMs += weight * (waitedMs - queueMs);
@@ -76,14 +94,16 @@ export function createProfile(options: {
 interface Ratios {
   of(key: number | string): number;
   readonly spread: number;
-  add(key: number | string, durationMs: number, expectedMs: number): void;
+  add(key: number | string, found: number, expected: number): void;
 }
 
-// Shorter than this, a measurement is mostly of the timer and the scheduler.
-const shortestMs = 0.05;
+// Milliseconds shorter than this are mostly of the timer and the scheduler.
+const least = 0.05;
 const startSpread = 0.1;
 
-function createRatios(start: number): Ratios {
+function createRatios(start: number, commonWeight: number = weight): Ratios {
+  // One frame tells how fast a machine is, but not how large frames are.
+  const isTrusted = commonWeight >= weight;
   const own = new Map<number | string, number>();
   let common = start;
   let isMeasured = false;
@@ -94,14 +114,14 @@ function createRatios(start: number): Ratios {
     get spread() {
       return Math.sqrt(variance);
     },
-    add(key, durationMs, expectedMs) {
-      if (expectedMs < shortestMs || !(durationMs >= 0)) return;
-      const ratio = durationMs / expectedMs;
+    add(key, found, expected) {
+      if (expected < least || !(found >= 0)) return;
+      const ratio = found / expected;
       const error = Math.min(1, Math.abs(ratio / of(key) - 1));
-      if (isMeasured) variance += weight * (error ** 2 - variance);
+      if (isMeasured) variance += commonWeight * (error ** 2 - variance);
       const before = own.get(key) ?? 1;
-      common = isMeasured ? common + weight * (ratio / before - common) : ratio;
-      own.set(key, before + ownWeight * (ratio / Math.max(common, 1e-9) - before));
+      common = isMeasured || !isTrusted ? common + commonWeight * (ratio / before - common) : ratio;
+      own.set(key, before + Math.min(ownWeight, commonWeight) * (ratio / Math.max(common, 1e-9) - before));
       isMeasured = true;
     },
   };

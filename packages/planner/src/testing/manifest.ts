@@ -13,7 +13,7 @@ const tensor = (name: string, shape: number[]) => ({
 
 const level = (numBytes: number, quality: number, codingMs = 1): MeasuredLevel => ({
   numBytes,
-  numBytesDeviation: numBytes / 10,
+  numBytesDeviation: quality < 1 ? numBytes / 10 : 0,
   quality,
   encodeMs: codingMs,
   decodeMs: codingMs,
