@@ -91,6 +91,8 @@ export interface FrameToPlan {
 /** Chooses a plan for every frame, and learns from what came of it. */
 export interface Controller {
   decide(frame?: FrameToPlan): Decision;
+  /** A frame was given up undecided, for a later one: it counts for the pace at which frames come. */
+  dropped(frame: { capturedMs: number }): void;
   /** The span from cut 0 to that cut is loaded. The empty one, to cut 0, always is. */
   spanReady(cut: number): void;
   spanDropped(cut: number): void;
@@ -217,6 +219,7 @@ export function createController(options: ControllerOptions): Controller {
         ...common,
       };
     },
+    dropped: ({ capturedMs }) => interval.add(capturedMs),
     spanReady: spans.ready,
     spanDropped: spans.dropped,
     ran: profile.ran,
