@@ -49,6 +49,8 @@ export type ErrorCode =
   | 'request/cancelled'
   | 'request/deadline'
   | 'request/invalid-plan'
+  | 'request/skipped'
+  | 'request/dropped'
   | 'link/lost'
   | 'link/connect-failed'
   | 'link/closed'

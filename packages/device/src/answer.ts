@@ -5,15 +5,12 @@ import {
   IsthmusError,
   isIsthmusError,
   type Manifest,
-  maxChunkBytes,
   type NamedTensors,
 } from '@isthmus/core';
-import { profiledMs, type SplitPlan } from '@isthmus/planner';
+import type { Controller, SplitPlan } from '@isthmus/planner';
 import type { Bundle } from './bundle.js';
 import type { Lifetime } from './lifetime.js';
-import { bytesOnWire } from './link.js';
-import type { Pace } from './pace.js';
-import type { Answer } from './requests.js';
+import { type Answer, bytesOnWire } from './requests.js';
 import type { Timing, Traffic } from './result.js';
 import type { Uplink } from './uplink.js';
 
@@ -28,7 +25,8 @@ export interface AnswerContext {
   bundle: Bundle;
   clock: Clock;
   lifetime: Lifetime;
-  devicePace: Pace;
+  /** Told what everything took. */
+  controller: Controller;
 }
 
 const maxDownloads = 3;
@@ -51,9 +49,10 @@ export async function answerLocally(context: AnswerContext, frame: NamedTensors)
 
 export interface SplitContext extends AnswerContext {
   uplink: Uplink;
-  cloudPace: Pace;
   /** When an answer is of no use any more, on the clock. */
   deadlineAtMs: number | undefined;
+  /** The device can begin with another frame. */
+  onEncoded: () => void;
   /** Throws if the bundle is not the receiver's any more. */
   checkBundle: () => void;
 }
@@ -64,7 +63,7 @@ export async function answerSplit(
   frame: NamedTensors,
   plan: SplitPlan,
 ): Promise<Answered> {
-  const { bundle, clock, lifetime, uplink } = context;
+  const { bundle, clock, controller, lifetime, uplink } = context;
   const { manifest } = bundle;
   if (!uplink.accept.codecs.includes(plan.codec)) {
     throw new IsthmusError(
@@ -75,8 +74,10 @@ export async function answerSplit(
   const span = await runSpanWhenUp(context, plan.from, frame);
   const encodeStartMs = clock.now();
   const encoder = await lifetime.race(bundle.encoder(plan.codec));
+  const encoderMs = clock.now();
   const payload = await lifetime.race(encoder.encode(span.tensors, plan));
   const sendMs = clock.now();
+  controller.encoded({ ...plan, durationMs: sendMs - encoderMs, numBytes: payload.byteLength });
   const packet = encodeRequestPacket(
     {
       from: plan.from,
@@ -96,11 +97,11 @@ export async function answerSplit(
     );
   }
   context.checkBundle();
+  context.onEncoded();
   const { answer, tensors } = await exchange(context, packet, manifest);
   const { receipt } = answer;
   const [queueMs, decodeMs, cloudMs] = [receipt?.queueMs ?? 0, receipt?.decodeMs ?? 0, receipt?.runMs ?? 0];
-  if (receipt !== undefined)
-    context.cloudPace.add(cloudMs, profiledMs(manifest, plan.to, manifest.cuts.length - 1));
+  if (receipt !== undefined) controller.answered({ plan, queueMs, decodeMs, runMs: cloudMs });
   return {
     tensors,
     timing: {
@@ -113,8 +114,8 @@ export async function answerSplit(
       cloudMs,
     },
     bytes: {
-      up: bytesOnWire(packet.byteLength, maxChunkBytes),
-      down: bytesOnWire(answer.packet.byteLength, maxChunkBytes),
+      up: bytesOnWire(packet.byteLength),
+      down: bytesOnWire(answer.packet.byteLength),
       payload: payload.byteLength,
     },
   };
@@ -156,11 +157,11 @@ async function runSpanWhenUp(
 }
 
 async function runSpan(
-  { bundle, lifetime, devicePace }: AnswerContext,
+  { bundle, lifetime, controller }: AnswerContext,
   to: number,
   frame: NamedTensors,
 ): Promise<{ tensors: NamedTensors; durationMs: number }> {
   const result = await lifetime.race(bundle.spans.run(to, frame));
-  if (to > 0) devicePace.add(result.durationMs, profiledMs(bundle.manifest, 0, to));
+  if (to > 0) controller.ran({ to, durationMs: result.durationMs });
   return result;
 }

@@ -9,12 +9,25 @@ import type { Session } from './session.js';
 import type { WebSocketLike } from './socket.js';
 
 export { type ErrorCode, IsthmusError, isIsthmusError } from '@isthmus/core';
-export type { LocalPlan, Plan, SplitPlan } from '@isthmus/planner';
+export type {
+  Decision,
+  EnergyModel,
+  EnergyPreset,
+  LinkEstimate,
+  LinkPhase,
+  LocalPlan,
+  Objective,
+  Plan,
+  PricedPlan,
+  SkipPlan,
+  SplitPlan,
+  UtilityWeights,
+} from '@isthmus/planner';
 export { createMemoryCache, type SegmentCache } from './cache.js';
 export { createPageCache } from './cache-page.js';
 export type { LinkState, LinkStateEvent } from './connection.js';
 export type { PixelFrame, PlainFrame } from './frame.js';
-export type { ConnectOptions, Target } from './options.js';
+export type { ConnectOptions } from './options.js';
 export type { BrowserPicture } from './pictures-browser.js';
 export {
   type BackoffOptions,
@@ -24,8 +37,9 @@ export {
 } from './reconnect.js';
 export type { FrameResult, Timing, Traffic } from './result.js';
 export type { SegmentEvent } from './segments.js';
-export type { RunOptions, Session, SessionEvents } from './session.js';
+export type { DecisionEvent, RunOptions, Session, SessionEvents } from './session.js';
 export type { OpenWebSocket, WebSocketLike } from './socket.js';
+export type { Target } from './target.js';
 
 /** What can be run in a browser: also whatever a canvas can draw, at its native size, and picture files as blobs. */
 export type Frame = PlainFrame | BrowserPicture;

@@ -45,6 +45,8 @@ export interface BundleOptions {
   runtime: Runtime;
   codecs: readonly CodecKind[];
   maxDeviceBytes: number;
+  /** A span of this bundle has become ready to run, or is no longer. */
+  onSpan: (to: number, isReady: boolean) => void;
 }
 
 export function createBundle(options: BundleOptions): Bundle {
@@ -60,7 +62,7 @@ export function createBundle(options: BundleOptions): Bundle {
   return {
     manifest,
     sha256,
-    spans: createSpans(options),
+    spans: createSpans({ ...options, onChange: options.onSpan }),
     prepareFrame: createPrepareFrame(manifest),
     encoder(codec) {
       const existing = encoders.get(codec);

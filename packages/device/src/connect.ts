@@ -17,12 +17,12 @@ import { type PreparedFrame, type ReadFrame, readFrame } from './frame.js';
 import { createHttpGet, receiverUrls } from './http.js';
 import { createLifetime, type Lifetime } from './lifetime.js';
 import { type ConnectOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { createPace } from './pace.js';
-import { createPlans } from './plans.js';
+import { createPlans, type FrameToChoose } from './plans.js';
 import type { Platform } from './platform.js';
 import type { FrameResult } from './result.js';
 import { createSegmentStore } from './segments.js';
 import type { RunOptions, Session, SessionEvents } from './session.js';
+import { createSlots, type Slots } from './slots.js';
 import { createUplink, linkLost } from './uplink.js';
 
 const version = '0.1.0';
@@ -83,8 +83,13 @@ function createSession<Frame>(
     cache: options.cache,
     onEvent: (event) => events.emit('segment', event),
   });
-  const devicePace = createPace();
-  const cloudPace = createPace();
+  const plans = createPlans({
+    options,
+    onChange: (plan) => events.emit('plan', plan),
+    onDecision: (event) => events.emit('decision', event),
+  });
+  const turns = createTurns(options);
+  let numFrames = 0;
   let bundle: Bundle | undefined;
   let closed: Promise<void> | undefined;
 
@@ -96,7 +101,13 @@ function createSession<Frame>(
     const fetched = await fetchManifest(get, bundlePath);
     if (fetched.sha256 === bundle?.sha256) return;
     const old = bundle;
-    bundle = createBundle({ ...options, ...fetched, readFile });
+    const created: Bundle = createBundle({
+      ...options,
+      ...fetched,
+      readFile,
+      onSpan: (to, isReady) => plans.spanChanged(created, to, isReady),
+    });
+    bundle = created;
     // Packets of the old bundle mean nothing to the receiver; their frames are run again.
     uplink.failPending(linkLost('The receiver came back with another bundle.'));
     await old?.spans.release().catch(() => {});
@@ -117,20 +128,14 @@ function createSession<Frame>(
         { retryable: true },
       );
     },
+    controller: () => plans.controller,
+    onUp: (accept) => plans.use(current(), accept),
     onState(event) {
       events.emit('link', event);
       if (event.state === 'gone') void answerAlone();
       if (event.state === 'closed' && closed === undefined && bundle !== undefined) onLinkClosed(event);
     },
     onReceipt: (receipt) => events.emit('receipt', receipt),
-  });
-
-  const plans = createPlans({
-    options,
-    uplink,
-    devicePace,
-    cloudPace,
-    onChange: (plan) => events.emit('plan', plan),
   });
 
   // The link does not come back at once. If the whole model can be had here, nothing needs to wait for it.
@@ -155,6 +160,7 @@ function createSession<Frame>(
     bundle: Bundle;
     lifetime: Lifetime;
     deadlineAtMs: number | undefined;
+    onEncoded: () => void;
   }
 
   const answer = async (
@@ -162,7 +168,7 @@ function createSession<Frame>(
     plan: ChosenPlan,
     context: FrameContext,
   ): Promise<{ answered: Answered; plan: ChosenPlan }> => {
-    const shared = { ...context, clock, devicePace };
+    const shared = { ...context, clock, controller: plans.controller };
     const locally = async (localPlan: ChosenPlan): Promise<{ answered: Answered; plan: ChosenPlan }> => {
       plans.announce(localPlan);
       return { answered: await answerLocally(shared, frame.tensors), plan: localPlan };
@@ -175,7 +181,6 @@ function createSession<Frame>(
         {
           ...shared,
           uplink,
-          cloudPace,
           checkBundle: () => {
             if (bundle !== context.bundle) throw linkLost('The receiver came back with another bundle.');
           },
@@ -198,43 +203,58 @@ function createSession<Frame>(
 
   const runOnce = async (
     frame: ReadFrame,
-    runOptions: RunOptions,
+    wanted: Plan | 'auto',
     context: FrameContext,
-    startMs: number,
+    toChoose: FrameToChoose,
   ): Promise<FrameResult> => {
     const { manifest, prepareFrame } = context.bundle;
     const prepareMs = clock.now();
     const prepared = prepareFrame(frame);
     const preprocessMs = clock.now() - prepareMs;
-    const wanted = plans.choose(manifest, runOptions.plan ?? options.plan, runOptions.deadlineMs);
-    const { answered, plan } = await answer(prepared, wanted, context);
+    const chosen = wanted === 'auto' ? plans.choose(toChoose) : plans.check(manifest, wanted);
+    const { answered, plan } = await answer(prepared, chosen, context);
     const { tensors, bytes, timing } = answered;
     const { geometry } = prepared;
     return {
       output: interpret(manifest.task, tensors, geometry === undefined ? {} : { geometry }),
       tensors,
       plan,
-      timing: { preprocessMs, ...timing, totalMs: clock.now() - startMs },
+      timing: { preprocessMs, ...timing, totalMs: clock.now() - toChoose.capturedMs },
       bytes,
       bitsPerPixel: bitsPerPixel(manifest, plan, bytes.payload),
     };
   };
 
+  // A plan is chosen when the device can begin with the frame, not before: the link may have changed meanwhile.
+  const takeTurn = async (signal: AbortSignal, capturedMs: number): Promise<() => void> => {
+    try {
+      return await turns.take(signal);
+    } catch (error) {
+      if (isIsthmusError(error, 'request/dropped')) plans.controller.dropped({ capturedMs });
+      throw error;
+    }
+  };
+
   const run = async (frame: Frame, runOptions: RunOptions = {}): Promise<FrameResult> => {
-    const startMs = clock.now();
-    const { deadlineMs } = runOptions;
+    const capturedMs = clock.now();
+    const { deadlineMs, plan = options.plan } = runOptions;
+    const toChoose = { ordinal: numFrames++, capturedMs, deadlineMs };
     const lifetime = createLifetime({ clock, signal: runOptions.signal, parent: life, deadlineMs });
-    const deadlineAtMs = deadlineMs === undefined ? undefined : startMs + deadlineMs;
+    const deadlineAtMs = deadlineMs === undefined ? undefined : capturedMs + deadlineMs;
+    let endTurn: () => void = () => {};
     let giveBack: () => void = () => {};
     try {
       // Before anything waits: the picture may change under us.
       const read = await lifetime.race(readFrame(frame, platform.readFrame));
-      const readMs = clock.now() - startMs;
+      const readMs = clock.now() - capturedMs;
+      if (plan === 'auto' || options.maxQueuedFrames !== undefined) {
+        endTurn = await takeTurn(lifetime.signal, capturedMs);
+      }
       giveBack = await uplink.takeSlot(lifetime.signal);
       for (let change = 0; ; change++) {
-        const context = { bundle: current(), lifetime, deadlineAtMs };
+        const context = { bundle: current(), lifetime, deadlineAtMs, onEncoded: endTurn };
         try {
-          const result = await runOnce(read, runOptions, context, startMs);
+          const result = await runOnce(read, plan, context, toChoose);
           result.timing.preprocessMs += readMs;
           return result;
         } catch (error) {
@@ -243,6 +263,7 @@ function createSession<Frame>(
         }
       }
     } finally {
+      endTurn();
       giveBack();
       lifetime.dispose();
     }
@@ -250,7 +271,7 @@ function createSession<Frame>(
 
   const prepare = async (plan: Plan): Promise<void> => {
     const { manifest, spans, encoder } = current();
-    plans.choose(manifest, plan, undefined);
+    plans.check(manifest, plan);
     const lifetime = createLifetime({ clock, parent: life });
     try {
       const to = plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
@@ -281,6 +302,9 @@ function createSession<Frame>(
       get link() {
         return uplink.state;
       },
+      get estimate() {
+        return plans.controller.estimate;
+      },
       get ended() {
         return life.reason;
       },
@@ -292,11 +316,17 @@ function createSession<Frame>(
     async start() {
       if (life.reason !== undefined) throw life.reason;
       await loadBundle();
-      if (options.plan !== 'auto') plans.choose(current().manifest, options.plan, undefined);
+      if (options.plan !== 'auto') plans.check(current().manifest, options.plan);
       await uplink.start();
       if (life.reason !== undefined) throw life.reason;
     },
   };
+}
+
+/** One frame at a time on the device. */
+function createTurns({ plan, target, maxQueuedFrames }: ResolvedOptions): Slots {
+  const newestOnly = plan === 'auto' && target.constraints.deadlineMs !== undefined;
+  return createSlots(1, maxQueuedFrames ?? (newestOnly ? 1 : Infinity));
 }
 
 function tablesOf(manifest: Manifest | undefined): Record<string, string> {

@@ -2,22 +2,24 @@ import { createManualClock, type IsthmusError } from '@isthmus/core';
 import { expect, test } from 'vitest';
 import { startHeartbeat } from './heartbeat.js';
 
-function start() {
+function start({ intervalMs = 5, timeoutMs = 20 } = {}) {
   const clock = createManualClock();
   const state = {
     buffered: 0,
     pings: [] as number[],
     roundTrips: [] as number[],
     dead: [] as IsthmusError[],
+    isOverdue: false,
   };
   const heartbeat = startHeartbeat({
     clock,
-    intervalMs: 5,
-    timeoutMs: 20,
+    intervalMs,
+    timeoutMs,
     sendPing: (id) => state.pings.push(id),
     bufferedBytes: () => state.buffered,
     onRoundTrip: (durationMs) => state.roundTrips.push(durationMs),
     onDead: (error) => state.dead.push(error),
+    isOverdue: () => state.isOverdue,
   });
   return { clock, heartbeat, state };
 }
@@ -64,4 +66,47 @@ test('a stopped heartbeat is still', () => {
   heartbeat.stop();
   clock.advance(1000);
   expect(state).toMatchObject({ pings: [1], dead: [] });
+});
+
+test('begins with a few pings in quick succession', () => {
+  const { clock, heartbeat, state } = start({ intervalMs: 5000, timeoutMs: 15_000 });
+  for (let id = 1; id <= 5; id++) {
+    clock.advance(20);
+    heartbeat.pong(id);
+    clock.advance(30);
+  }
+  expect(state.pings).toEqual([1, 2, 3]);
+  clock.advance(5000);
+  expect(state.pings).toEqual([1, 2, 3, 4]);
+});
+
+test('pings often while nothing gets through, and soon notices when it does not', () => {
+  const { clock, heartbeat, state } = start({ intervalMs: 5000, timeoutMs: 15_000 });
+  const answer = (): void => {
+    for (const id of state.pings) heartbeat.pong(id);
+  };
+  for (let beat = 0; beat < 3; beat++) {
+    answer();
+    clock.advance(50);
+  }
+  answer();
+  // Something is sent, and overdue a while later.
+  heartbeat.watch();
+  clock.advance(900);
+  expect(state.pings).toHaveLength(3);
+  state.isOverdue = true;
+  clock.advance(250);
+  expect(state.pings).toHaveLength(4);
+  for (let beat = 0; beat < 4; beat++) {
+    answer();
+    clock.advance(250);
+  }
+  expect(state.pings).toHaveLength(8);
+  // One at a time, also then.
+  clock.advance(1000);
+  expect(state.pings).toHaveLength(8);
+  state.isOverdue = false;
+  answer();
+  clock.advance(3000);
+  expect(state.pings).toHaveLength(8);
 });

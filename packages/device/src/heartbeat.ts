@@ -9,19 +9,31 @@ export interface HeartbeatOptions {
   /** Bytes the socket has taken but not yet sent. */
   bufferedBytes: () => number;
   onRoundTrip: (durationMs: number) => void;
+  /** Whether nothing seems to get through; then pings are sent every quarter of a second. */
+  isOverdue: () => boolean;
   onDead: (error: IsthmusError) => void;
 }
 
 export interface Heartbeat {
+  /** Something was sent that will be answered: looks soon whether anything gets through. */
+  watch(): void;
   /** Something has come in. */
   heard(): void;
   pong(id: number): void;
   stop(): void;
 }
 
+const firstPings = 3;
+const firstGapMs = 50;
+// While something is under way, and between pings when nothing gets through.
+const watchMs = 250;
+// Longer than it takes to tell that something is overdue.
+const watchForMs = 2_000;
+
 /**
  * Pings, and tells a dead link from a slow one: whatever comes in is a sign of life, and so is a send buffer that
- * gets shorter, since on a slow uplink the ping itself waits behind a long packet.
+ * gets shorter, since on a slow uplink the ping itself waits behind a long packet. Begins with a few pings in quick
+ * succession, so that a round trip is known soon.
  */
 export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
   const { clock, intervalMs, timeoutMs } = options;
@@ -30,7 +42,15 @@ export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
   let id = 0;
   let pinged: { id: number; atMs: number } | undefined;
   let stopTimer: () => void = () => {};
+  let nextMs = Infinity;
+  let watchUntilMs = -Infinity;
+  let pingMs = -Infinity;
 
+  const schedule = (delayMs: number): void => {
+    stopTimer();
+    nextMs = clock.now() + delayMs;
+    stopTimer = clock.after(delayMs, beat);
+  };
   const beat = (): void => {
     const buffered = options.bufferedBytes();
     if (buffered < lastBufferedBytes) aliveMs = clock.now();
@@ -44,13 +64,24 @@ export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
       );
       return;
     }
-    pinged ??= { id: ++id, atMs: clock.now() };
-    if (pinged.atMs === clock.now()) options.sendPing(pinged.id);
-    stopTimer = clock.after(intervalMs, beat);
+    const isUrgent = id < firstPings || options.isOverdue();
+    const dueMs = pingMs + intervalMs;
+    if (pinged === undefined && (isUrgent || clock.now() >= dueMs)) {
+      pingMs = clock.now();
+      pinged = { id: ++id, atMs: pingMs };
+      options.sendPing(id);
+    }
+    if (id < firstPings) schedule(Math.min(firstGapMs, intervalMs));
+    else if (isUrgent || clock.now() < watchUntilMs) schedule(Math.min(watchMs, intervalMs));
+    else schedule(clock.now() < dueMs ? dueMs - clock.now() : intervalMs);
   };
   beat();
 
   return {
+    watch() {
+      watchUntilMs = clock.now() + watchForMs;
+      if (nextMs > clock.now() + watchMs) schedule(watchMs);
+    },
     heard() {
       aliveMs = clock.now();
     },

@@ -4,7 +4,6 @@ import {
   type AssembledPacket,
   type Clock,
   type ControlMessage,
-  chunkHeaderBytes,
   closeCodeFor,
   decodeChunk,
   decodeControl,
@@ -35,6 +34,8 @@ export interface LinkHandlers {
   /** A request has failed: the receiver says so, or its result cannot be taken. */
   onRequestError(id: number, error: IsthmusError): void;
   onRoundTrip(durationMs: number): void;
+  /** Whether more was sent than has come through in its time: then life is looked for more often. */
+  isOverdue(): boolean;
   /** The receiver takes no further requests. */
   onGoodbye(): void;
   /** Once, after the link was accepted; with why it ended. */
@@ -60,8 +61,10 @@ export interface LinkOptions {
 export interface Link {
   readonly accept: AcceptMessage;
   send(id: number, packet: Uint8Array): void;
-  /** Stops sending a request, and tells the receiver to forget it. */
-  cancel(id: number): void;
+  /** Stops sending a request; the bytes of it that the socket was not given. */
+  stop(id: number): number;
+  /** The same, and tells the receiver to forget it. */
+  cancel(id: number): number;
   /** Ends the link; `onClose` is called with `error`. */
   close(error: IsthmusError): void;
 }
@@ -155,12 +158,16 @@ function runLink(
     resolve({
       accept,
       send: (id, packet) => {
-        if (phase === 'accepted') pump.add(id, packet);
+        if (phase !== 'accepted') return;
+        pump.add(id, packet);
+        heartbeat?.watch();
       },
+      stop: pump.cancel,
       cancel: (id) => {
-        pump.cancel(id);
+        const unsentBytes = pump.cancel(id);
         assembler.cancel(id);
         if (phase === 'accepted') send(encodeControl({ type: 'cancel', id }));
+        return unsentBytes;
       },
       close: (error) => {
         if (phase !== 'accepted') return;
@@ -175,6 +182,7 @@ function runLink(
       sendPing: (id) => send(encodeControl({ type: 'ping', id })),
       bufferedBytes,
       onRoundTrip: handlers.onRoundTrip,
+      isOverdue: handlers.isOverdue,
       onDead: end,
     });
     // The first ping may already have found the socket closed.
@@ -192,7 +200,6 @@ function runLink(
     else if (message.type === 'pong') heartbeat?.pong(message.id);
     else if (message.type === 'goodbye') handlers.onGoodbye();
     else if (message.type === 'error' && message.id !== null) {
-      pump.cancel(message.id);
       handlers.onRequestError(message.id, remoteError(message));
     } else throw unexpected(message.type);
   };
@@ -248,12 +255,6 @@ function runLink(
     }
   });
   leaveEnding = options.ending.onEnd(end);
-}
-
-/** Bytes of WebSocket messages that carry a packet of that size. */
-export function bytesOnWire(packetBytes: number, maxChunkBytes: number): number {
-  const perChunk = maxChunkBytes - chunkHeaderBytes;
-  return packetBytes + chunkHeaderBytes * Math.ceil(packetBytes / perChunk);
 }
 
 function connectFailed(message: string, cause?: unknown): IsthmusError {

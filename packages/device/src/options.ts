@@ -12,12 +12,7 @@ import type { SegmentCache } from './cache.js';
 import type { Platform } from './platform.js';
 import { exponentialBackoff, type ReconnectPolicy } from './reconnect.js';
 import type { OpenWebSocket } from './socket.js';
-
-/** What plans are chosen for. */
-export interface Target {
-  /** Milliseconds a frame may take: `auto` gives up quality to keep it. Not enforced; see `RunOptions.deadlineMs`. */
-  deadlineMs?: number;
-}
+import { type ResolvedTarget, resolveTarget, type Target } from './target.js';
 
 export interface ConnectOptions {
   /** The model's name at the receiver. */
@@ -26,8 +21,15 @@ export interface ConnectOptions {
   token?: string;
   /** The plan of every frame, or `auto` to choose by link, profile and target. @default 'auto' */
   plan?: Plan | 'auto';
-  /** @default as fast as possible, without loss */
+  /** What `auto` chooses for. @default the soonest answers, without much loss */
   target?: Target;
+  /**
+   * Frames that may wait until the device can begin with them; when one more comes, the one that has waited longest
+   * fails with `request/dropped`: for a camera, the newest frame is the best. Frames that are run with a plan of their
+   * own do not count, unless this is given.
+   * @default 1 where the plan is `auto` and the target has a deadline, else unlimited
+   */
+  maxQueuedFrames?: number;
   /** Memory for the device's segments, estimated from their files and activations. @default 536_870_912 */
   maxDeviceBytes?: number;
   /**
@@ -65,9 +67,14 @@ export interface ConnectOptions {
   random?: () => number;
 }
 
-type Optional = 'mayRunLocally' | 'signal';
-export type ResolvedOptions = Required<Omit<ConnectOptions, Optional | 'token' | 'runtime'>> &
-  Pick<ConnectOptions, Optional> & { token: string | null; runtime: Runtime; ownsRuntime: boolean };
+type Optional = 'mayRunLocally' | 'signal' | 'maxQueuedFrames';
+export type ResolvedOptions = Required<Omit<ConnectOptions, Optional | 'token' | 'runtime' | 'target'>> &
+  Pick<ConnectOptions, Optional> & {
+    token: string | null;
+    runtime: Runtime;
+    ownsRuntime: boolean;
+    target: ResolvedTarget;
+  };
 
 /** @throws IsthmusError `usage/invalid` */
 export function resolveOptions(options: ConnectOptions, platform: Platform): ResolvedOptions {
@@ -81,6 +88,7 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
     'pingIntervalMs',
     'pingTimeoutMs',
     'maxResultBytes',
+    'maxQueuedFrames',
   ] as const;
   for (const name of positive) {
     const value = options[name];
@@ -88,9 +96,9 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
       throw new IsthmusError('usage/invalid', `${name} must be a number of at least 0, not ${value}.`);
     }
   }
+  const target = resolveTarget(options.target ?? {});
   return {
     plan: 'auto',
-    target: {},
     maxDeviceBytes: 536_870_912,
     reconnect: exponentialBackoff(),
     linkTimeoutMs: 30_000,
@@ -108,6 +116,7 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
     ...(Object.fromEntries(
       Object.entries(options).filter(([, value]) => value !== undefined),
     ) as unknown as ConnectOptions),
+    target,
     token: options.token ?? null,
     cache: options.cache ?? platform.createCache(),
     runtime: options.runtime ?? platform.createRuntime(),

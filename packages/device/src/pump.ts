@@ -10,8 +10,8 @@ export interface ChunkPumpOptions {
 /** Feeds packets to a socket, chunk by chunk, no faster than it sends. */
 export interface ChunkPump {
   add(id: number, packet: Uint8Array): void;
-  /** Stops sending that packet. */
-  cancel(id: number): void;
+  /** Stops sending that packet; the bytes of it that the socket was not given yet. */
+  cancel(id: number): number;
   /** Drops everything; nothing is sent any more. */
   stop(): void;
 }
@@ -52,8 +52,10 @@ export function createChunkPump({ clock, bufferedBytes, send }: ChunkPumpOptions
       scheduler.add(messageKind.requestChunk, id, packet);
       if (stopLooking === undefined) fill();
     },
-    cancel: (id) => {
+    cancel(id) {
+      const before = scheduler.pendingBytes;
       scheduler.cancel(id);
+      return before - scheduler.pendingBytes;
     },
     stop() {
       scheduler.clear();

@@ -5,13 +5,25 @@ import { createRequestTable, type RequestLink } from './requests.js';
 
 function createTable() {
   const clock = createManualClock();
-  const table = createRequestTable({ clock, random: () => 0.5 });
   const log: string[] = [];
+  const seen: string[] = [];
+  const table = createRequestTable({
+    clock,
+    random: () => 0.5,
+    observer: {
+      sent: ({ id, numBytes }) => seen.push(`sent ${id}: ${numBytes}`),
+      abandoned: ({ id, unsentBytes }) => seen.push(`abandoned ${id}: ${unsentBytes}`),
+    },
+  });
   const createLink = (name: string): RequestLink => ({
     send: (id, packet) => log.push(`${name} sends ${id}: ${packet[0]}`),
-    cancel: (id) => log.push(`${name} cancels ${id}`),
+    stop: () => 0,
+    cancel: (id) => {
+      log.push(`${name} cancels ${id}`);
+      return 1;
+    },
   });
-  return { clock, table, log, createLink };
+  return { clock, table, log, seen, createLink };
 }
 
 const signal = new AbortController().signal;
@@ -131,4 +143,20 @@ test('whatever happens in whatever order, each request ends exactly once', async
     }),
     { numRuns: 300 },
   );
+});
+
+test('tells what was given to the link, in bytes on the wire, and what of it was taken back', () => {
+  const { table, seen, createLink } = createTable();
+  const controller = new AbortController();
+  const ended = table.submit(new Uint8Array(20_000), controller.signal).catch(() => {});
+  expect(seen).toEqual([]);
+  table.attach(createLink('first'));
+  table.detach();
+  table.attach(createLink('second'));
+  controller.abort(new IsthmusError('request/cancelled', ''));
+  expect(seen).toEqual(['sent 1: 20024', 'sent 1: 20024', 'abandoned 1: 13']);
+  void table.submit(Uint8Array.of(1), signal).catch(() => {});
+  table.onError(2, remote('runtime/run-failed'));
+  expect(seen.slice(3)).toEqual(['sent 2: 13', 'abandoned 2: 13']);
+  return ended;
 });

@@ -1,10 +1,17 @@
 import {
   type AssembledPacket,
   type Clock,
+  chunkHeaderBytes,
   type ErrorCode,
   IsthmusError,
+  maxChunkBytes,
   type ReceiptMessage,
 } from '@isthmus/core';
+
+/** Bytes of WebSocket messages that carry a packet of that size. */
+export function bytesOnWire(packetBytes: number): number {
+  return packetBytes + chunkHeaderBytes * Math.ceil(packetBytes / (maxChunkBytes - chunkHeaderBytes));
+}
 
 /** What a request ends with when all goes well. */
 export interface Answer {
@@ -18,7 +25,16 @@ export interface Answer {
 /** What the table needs of a link. */
 export interface RequestLink {
   send(id: number, packet: Uint8Array): void;
-  cancel(id: number): void;
+  /** Stops sending a request; the bytes of it that will not be sent. */
+  stop(id: number): number;
+  /** The same, and tells the receiver to forget it. */
+  cancel(id: number): number;
+}
+
+/** Told what the link is given, and what is taken back. */
+export interface TrafficObserver {
+  sent(packet: { id: number; numBytes: number }): void;
+  abandoned(packet: { id: number; unsentBytes: number }): void;
 }
 
 /**
@@ -62,8 +78,12 @@ const maxSends = 4;
 const maxRefusals = 4;
 const firstRetryMs = 50;
 
-export function createRequestTable(options: { clock: Clock; random: () => number }): RequestTable {
-  const { clock, random } = options;
+export function createRequestTable(options: {
+  clock: Clock;
+  random: () => number;
+  observer: TrafficObserver;
+}): RequestTable {
+  const { clock, random, observer } = options;
   const pending = new Map<number, Pending>();
   let link: RequestLink | undefined;
   let lastId = 0;
@@ -81,11 +101,18 @@ export function createRequestTable(options: { clock: Clock; random: () => number
   };
   const send = (id: number, request: Pending): void => {
     if (link === undefined) return;
-    if (request.sends++ < maxSends) link.send(id, request.packet);
-    else {
+    if (request.sends++ < maxSends) {
+      observer.sent({ id, numBytes: bytesOnWire(request.packet.byteLength) });
+      link.send(id, request.packet);
+    } else {
       const message = `The link broke ${maxSends} times before this request was answered.`;
       finish(id)?.reject(new IsthmusError('link/lost', message, { retryable: true }));
     }
+  };
+  const cancel = (id: number): void => {
+    if (link === undefined) return;
+    const unsentBytes = link.cancel(id);
+    observer.abandoned({ id, unsentBytes: unsentBytes > 0 ? bytesOnWire(unsentBytes) : 0 });
   };
   // The old id has ended at the receiver, which would only repeat itself; so a new one.
   const retryLater = (id: number, request: Pending, error: IsthmusError): void => {
@@ -126,7 +153,7 @@ export function createRequestTable(options: { clock: Clock; random: () => number
           for (const [currentId, current] of pending) {
             if (current !== request) continue;
             finish(currentId);
-            link?.cancel(currentId);
+            cancel(currentId);
           }
           reject(signal.reason);
         };
@@ -158,18 +185,24 @@ export function createRequestTable(options: { clock: Clock; random: () => number
     onError(id, error) {
       const request = pending.get(id);
       if (request === undefined) return;
+      const isRemote = error.details.remote === true;
+      if (isRemote) {
+        link?.stop(id);
+        // Whatever of it has left has come through: it will not be said to have arrived.
+        observer.abandoned({ id, unsentBytes: bytesOnWire(request.packet.byteLength) });
+      }
       const mayPass = passing.has(error.code) && request.refusals < maxRefusals;
       if (mayPass || error.code === 'receiver/draining') retryLater(id, request, error);
       else {
         finish(id);
-        if (error.details.remote !== true) link?.cancel(id);
+        if (!isRemote) cancel(id);
         request.reject(error);
       }
     },
     failAll(error) {
       for (const id of [...pending.keys()]) {
         finish(id)?.reject(error);
-        link?.cancel(id);
+        cancel(id);
       }
     },
   };

@@ -37,3 +37,16 @@ test('who stops waiting is passed over', async () => {
   await expect(next).resolves.toBeTypeOf('function');
   await expect(slots.take(controller.signal)).rejects.toThrow('left');
 });
+
+test('beyond so many that wait, the one that has waited longest is dropped', async () => {
+  const slots = createSlots(1, 1);
+  const release = await slots.take(signal);
+  const first = slots.take(signal);
+  const second = slots.take(signal);
+  await expect(first).rejects.toMatchObject({ code: 'request/dropped', retryable: true });
+  release();
+  await expect(second).resolves.toBeTypeOf('function');
+  const none = createSlots(1, 0);
+  await none.take(signal);
+  await expect(none.take(signal)).rejects.toMatchObject({ code: 'request/dropped' });
+});

@@ -1,18 +1,24 @@
+import { IsthmusError } from '@isthmus/core';
+
 /** Lets a limited number of holders in at once; the others wait in the order they came. */
 export interface Slots {
   limit: number;
-  /** Resolves to a function that gives the slot back. Rejects with the signal's reason if that aborts first. */
+  /**
+   * Resolves to a function that gives the slot back. Rejects with the signal's reason if that aborts first, and with
+   * `request/dropped` when too many have come later.
+   */
   take(signal: AbortSignal): Promise<() => void>;
 }
 
-export function createSlots(initialLimit: number): Slots {
-  const waiting: (() => void)[] = [];
+/** @param maxWaiting When more wait, the one that has waited longest is dropped: newest wins. */
+export function createSlots(initialLimit: number, maxWaiting: number = Infinity): Slots {
+  const waiting: { enter: () => void; drop: () => void }[] = [];
   let limit = initialLimit;
   let taken = 0;
   const admit = (): void => {
     while (taken < limit && waiting.length > 0) {
       taken++;
-      waiting.shift()?.();
+      waiting.shift()?.enter();
     }
   };
   return {
@@ -26,22 +32,37 @@ export function createSlots(initialLimit: number): Slots {
     take: (signal) =>
       new Promise((resolve, reject) => {
         const onAbort = (): void => {
-          waiting.splice(waiting.indexOf(enter), 1);
+          waiting.splice(waiting.indexOf(self), 1);
           reject(signal.reason);
         };
-        const enter = (): void => {
-          signal.removeEventListener('abort', onAbort);
-          let held = true;
-          resolve(() => {
-            if (held) taken--;
-            held = false;
-            admit();
-          });
+        const self = {
+          enter() {
+            signal.removeEventListener('abort', onAbort);
+            let held = true;
+            resolve(() => {
+              if (held) taken--;
+              held = false;
+              admit();
+            });
+          },
+          drop() {
+            signal.removeEventListener('abort', onAbort);
+            reject(dropped());
+          },
         };
         if (signal.aborted) return reject(signal.reason);
         signal.addEventListener('abort', onAbort, { once: true });
-        waiting.push(enter);
+        waiting.push(self);
         admit();
+        while (waiting.length > maxWaiting) waiting.shift()?.drop();
       }),
   };
+}
+
+function dropped(): IsthmusError {
+  return new IsthmusError(
+    'request/dropped',
+    'A later frame came before this one had its turn. Send fewer frames a second, or allow more maxQueuedFrames.',
+    { retryable: true },
+  );
 }

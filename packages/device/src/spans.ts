@@ -25,6 +25,8 @@ export interface Spans {
   run(to: number, frame: NamedTensors): Promise<SpanResult>;
   /** Downloads and loads what `run(to)` needs. */
   load(to: number): Promise<void>;
+  /** Gives the memory of a span back, as soon as its runs have ended. */
+  drop(to: number): Promise<void>;
   /** Releases every session as soon as its runs have ended. */
   release(): Promise<void>;
 }
@@ -35,6 +37,8 @@ export interface SpansOptions {
   runtime: Runtime;
   /** Loaded spans together stay below this, the least recently used going first; what runs now is kept. */
   maxDeviceBytes: number;
+  /** A span has become ready to run, or is no longer. */
+  onChange?: (to: number, isReady: boolean) => void;
 }
 
 interface Loaded {
@@ -49,12 +53,17 @@ interface Loaded {
  * @throws IsthmusError from what it returns: `bundle/no-such-cut`, `request/invalid-plan` for a span larger than
  * `maxDeviceBytes`, and as {@link ReadFile} and {@link Runtime}
  */
-export function createSpans({ manifest, readFile, runtime, maxDeviceBytes }: SpansOptions): Spans {
+export function createSpans(options: SpansOptions): Spans {
+  const { manifest, readFile, runtime, maxDeviceBytes, onChange = () => {} } = options;
   // By the cut where it ends; in the order of last use.
   const loaded = new Map<number, Loaded>();
 
+  const forget = (to: number): void => {
+    loaded.delete(to);
+    onChange(to, false);
+  };
   const drop = async (to: number, entry: Loaded): Promise<void> => {
-    if (loaded.get(to) === entry) loaded.delete(to);
+    if (loaded.get(to) === entry) forget(to);
     const session = await entry.session.catch(() => undefined);
     await session?.release();
   };
@@ -93,7 +102,10 @@ export function createSpans({ manifest, readFile, runtime, maxDeviceBytes }: Spa
     }
     const entry: Loaded = { span, numBytes, users: 0, session: loadSession(span, numBytes) };
     // A later call shall try again.
-    entry.session.catch(() => loaded.get(to) === entry && loaded.delete(to));
+    entry.session.then(
+      () => loaded.get(to) === entry && onChange(to, true),
+      () => loaded.get(to) === entry && loaded.delete(to),
+    );
     loaded.set(to, entry);
     return entry;
   };
@@ -108,7 +120,7 @@ export function createSpans({ manifest, readFile, runtime, maxDeviceBytes }: Spa
       return await work(await entry.session, entry.span);
     } catch (error) {
       // Sessions do not outlive the worker that held them.
-      if (isIsthmusError(error, 'runtime/crashed')) loaded.clear();
+      if (isIsthmusError(error, 'runtime/crashed')) for (const at of [...loaded.keys()]) forget(at);
       throw error;
     } finally {
       entry.users--;
@@ -131,6 +143,13 @@ export function createSpans({ manifest, readFile, runtime, maxDeviceBytes }: Spa
     },
     async load(to) {
       if (to > 0) await use(to, async () => {});
+    },
+    async drop(to) {
+      const entry = loaded.get(to);
+      if (entry === undefined) return;
+      if (entry.users === 0) await drop(to, entry);
+      // Whoever runs it now lets it go.
+      else forget(to);
     },
     async release() {
       const entries = [...loaded];

@@ -6,12 +6,12 @@ import {
   protocolVersions,
   type ReceiptMessage,
 } from '@isthmus/core';
-import { createLinkEstimator, type LinkEstimate } from '@isthmus/planner';
+import type { Controller } from '@isthmus/planner';
 import { createConnection, type LinkState, type LinkStateEvent } from './connection.js';
 import type { Ending } from './ending.js';
 import { type LinkHandlers, openLink } from './link.js';
 import type { ResolvedOptions } from './options.js';
-import { type Answer, createRequestTable } from './requests.js';
+import { type Answer, createRequestTable, type TrafficObserver } from './requests.js';
 import { createSlots } from './slots.js';
 
 export interface UplinkOptions {
@@ -24,8 +24,12 @@ export interface UplinkOptions {
   ending: Ending;
   /** Prepares for a receiver that has accepted; requests go out when it is done. */
   onAccept: (accept: AcceptMessage) => Promise<void>;
+  /** Before any request goes out over a new link. */
+  onUp: (accept: AcceptMessage) => void;
   onState: (event: LinkStateEvent) => void;
   onReceipt: (receipt: ReceiptMessage) => void;
+  /** Told what comes and goes, once the first link was accepted. */
+  controller: () => Controller;
 }
 
 /** The way to the receiver: one link after another, the requests on it, and what is known of it. */
@@ -33,7 +37,6 @@ export interface Uplink {
   readonly state: LinkState;
   /** What the receiver said last. */
   readonly accept: AcceptMessage;
-  readonly estimate: LinkEstimate;
   /** Why requests end at once, until the link is back. */
   readonly unreachable: IsthmusError | undefined;
   start(): Promise<void>;
@@ -52,8 +55,11 @@ export interface Uplink {
 
 export function createUplink({ url, options, ending, ...more }: UplinkOptions): Uplink {
   const { clock, random } = options;
-  const estimator = createLinkEstimator({ clock });
-  const requests = createRequestTable({ clock, random });
+  const observer: TrafficObserver = {
+    sent: (packet) => more.controller().sent(packet),
+    abandoned: (packet) => more.controller().abandoned(packet),
+  };
+  const requests = createRequestTable({ clock, random, observer });
   const slots = createSlots(1);
   let accept: AcceptMessage | undefined;
   let unreachable: IsthmusError | undefined;
@@ -67,16 +73,21 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     requests.failAll(error);
   };
 
+  // Pings go out before the first bundle is there.
+  const observe = <Value>(tell: (controller: Controller) => Value): Value | undefined =>
+    accept === undefined ? undefined : tell(more.controller());
+
   const handlers: Omit<LinkHandlers, 'onClose'> = {
     isAwaited: requests.isAwaited,
-    onArrived: (message) => estimator.arrived(message),
+    onArrived: (message) => more.controller().arrived(message),
     onReceipt(message) {
       requests.onReceipt(message);
       more.onReceipt(message);
     },
     onResult: requests.onResult,
     onRequestError: requests.onError,
-    onRoundTrip: (durationMs) => estimator.roundTrip(durationMs),
+    onRoundTrip: (durationMs) => observe((controller) => controller.roundTrip(durationMs)),
+    isOverdue: () => observe(({ estimate }) => estimate.phase === 'dead') === true,
     // Results of what is under way still come; the rest waits for the next link.
     onGoodbye: () => requests.detach(),
   };
@@ -121,6 +132,8 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     onState(event, link) {
       if (event.state === 'up' && link !== undefined) {
         stopWaiting();
+        more.onUp(link.accept);
+        more.controller().linkState(true);
         unreachable = undefined;
         slots.limit = Math.max(1, link.accept.limits.inFlight);
         requests.attach(link);
@@ -128,6 +141,7 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
         waiters = [];
       } else if (event.state === 'lost') {
         requests.detach();
+        more.controller().linkState(false);
         const waitMs = options.linkTimeoutMs;
         stopWaiting = clock.after(waitMs, () =>
           setUnreachable(
@@ -151,9 +165,6 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     get accept() {
       if (accept === undefined) throw new IsthmusError('internal', 'The link was never accepted.');
       return accept;
-    },
-    get estimate() {
-      return estimator.estimate();
     },
     get unreachable() {
       return unreachable;

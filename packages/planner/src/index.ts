@@ -1,4 +1,3 @@
-export { choosePlan, type PlanRequest, pricePlans } from './choose.js';
 export {
   type Controller,
   type ControllerOptions,
