@@ -48,6 +48,33 @@ describe('calibrated', () => {
     await session.close();
   });
 
+  test('caps a frame of noise at the size of its tensors, and the receiver counts it', async () => {
+    const { http, url } = await stage.open(fixture, { metrics: true });
+    const session = await connect(url, {
+      model: 'two-heads',
+      runtime: fixture.runtime,
+      cache: createMemoryCache(),
+      mayRunLocally: false,
+    });
+    const { id, paths } = session.manifest.codecs.find(({ kind }) => kind === 'calibrated')!;
+    const cut = paths[0]!.from;
+    const noisy = Object.fromEntries(
+      Object.entries(fixture.frames[0]!).map(([name, tensor]) => {
+        const data = Float32Array.from(
+          tensor.data as Float32Array,
+          (_, i) => 1e4 * Math.sin(i * i * 12.9898),
+        );
+        return [name, { ...tensor, data }];
+      }),
+    );
+    const { bytes } = await session.run(noisy, { plan: plan(cut, id) });
+    expect(bytes.payload).toBeGreaterThan(0.9 * session.manifest.cuts[cut]!.numBytes);
+    expect(bytes.payload).toBeLessThanOrEqual(session.manifest.cuts[cut]!.numBytes + 8);
+    const text = await (await fetch(`${http}/metrics`)).text();
+    expect(text).toContain(`isthmus_oversized_payloads_total{model="two-heads",codec="${id}"} 1`);
+    await session.close();
+  });
+
   test('is refused between ends whose tables differ', async () => {
     const { connect: connectWire } = await stage.open(fixture);
     const tables = Object.fromEntries(

@@ -45,6 +45,8 @@ export interface Metrics {
   received(numBytes: number): void;
   sent(numBytes: number): void;
   connectionRefused(code: ErrorCode): void;
+  /** A payload was no smaller than the tensors it codes, or much larger than those the bundle was measured on. */
+  oversized(model: string, codec: string): void;
   /** In the text format of Prometheus. */
   render(): Promise<{ contentType: string; text: string }>;
 }
@@ -73,6 +75,12 @@ export function createMetrics(readStats: () => ReceiverStats): Metrics {
     name: 'isthmus_connections_refused_total',
     help: 'Connections closed for an error, by its code.',
     labelNames: ['code'],
+    registers,
+  });
+  const oversized = new Counter({
+    name: 'isthmus_oversized_payloads_total',
+    help: "Payloads of at least twice the bytes the bundle's own pictures took, or as large as the tensors.",
+    labelNames: ['model', 'codec'],
     registers,
   });
   const stages = new Histogram({
@@ -126,6 +134,9 @@ export function createMetrics(readStats: () => ReceiverStats): Metrics {
     },
     connectionRefused(code) {
       refusals.inc({ code });
+    },
+    oversized(model, codec) {
+      oversized.inc({ model, codec });
     },
     async render() {
       try {

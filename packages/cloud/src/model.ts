@@ -81,3 +81,16 @@ export function checkRequest(model: ServedModel, header: RequestHeader, maxPacke
   }
   return packetBytes;
 }
+
+// A frame that takes so many times what the bundle's pictures took is not like them.
+const oversizedFactor = 2;
+
+/** The codec of a request, if its payload is much larger than it should be, or no smaller than the tensors are. */
+export function oversizedCodec({ bundle: { manifest } }: ServedModel, header: RequestHeader): string | null {
+  const entry = manifest.codecs[header.codec];
+  if (entry === undefined || entry.kind === 'raw') return null;
+  const path = entry.paths.findIndex(({ from, to }) => from === header.from && to === header.to);
+  const usual = entry.measured?.[path]?.[header.level]?.numBytes ?? Infinity;
+  const most = Math.min(oversizedFactor * usual, getCut(manifest, header.from).numBytes);
+  return header.payloadBytes >= most ? entry.id : null;
+}

@@ -8,7 +8,7 @@ import {
 } from '@isthmus/core';
 import { drainingError } from './admission.js';
 import { publicMessage, type ReceiverContext } from './context.js';
-import { checkRequest } from './model.js';
+import { checkRequest, oversizedCodec } from './model.js';
 import type { Outbox } from './outbox.js';
 import type { Job, Outcome, Timing } from './scheduler.js';
 import type { AnswerSink, RequestRecord, Session } from './sessions.js';
@@ -175,9 +175,11 @@ export class Requests implements AnswerSink {
   }
 
   #start(record: RequestRecord, header: RequestHeader, packet: Uint8Array): void {
-    const { budget, scheduler, sessions } = this.#context;
+    const { budget, scheduler, sessions, metrics } = this.#context;
     const { id, numBytes, firstMs, lastMs } = record;
     const { model } = this.#session;
+    const oversized = oversizedCodec(model, header);
+    if (oversized !== null) metrics.oversized(model.id, oversized);
     this.#outbox.control({ type: 'arrived', id, numBytes, firstMs, lastMs });
     const job: Job = {
       model,
