@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { createManualClock } from '@isthmus/core';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createShaper, type Shaper, type ShaperOptions } from './shaper.js';
+import { createLinkTrace } from './link-bench/trace.js';
+import { createShaper, followTrace, type Shaper, type ShaperOptions } from './shaper.js';
 
 const open: { close(): unknown }[] = [];
 afterEach(async () => {
@@ -95,7 +96,56 @@ describe('shaper', () => {
     client.write(new Uint8Array(1000));
     await vi.waitFor(() => expect(shaper.numBytes.up).toBe(1100));
     clock.advance(2);
-    await vi.waitFor(() => expect(echo.received()).toBe(1000));
+    // All of it, and in order: what waits goes on at the new rate.
+    await vi.waitFor(() => expect(echo.received()).toBe(1100));
+  });
+
+  it('stands still at a rate of nothing, and goes on where it was', async () => {
+    const clock = createManualClock();
+    const { shaper, client } = await startShaper({
+      uplink: { rateBps: 0, delayMs: 20 },
+      downlink: { rateBps: Infinity, delayMs: 0 },
+      clock,
+    });
+    const sent = Uint8Array.from({ length: 20_000 }, (_, i) => (i * 31) >> 3);
+    const back: Buffer[] = [];
+    client.on('data', (data) => back.push(data));
+    client.write(sent);
+    await vi.waitFor(() => expect(shaper.numBytes.up).toBe(20_000));
+    clock.advance(10_000);
+    for (const [rateBps, delayMs] of [
+      [8e5, 500],
+      [0, 0],
+      [8e6, 0],
+    ] as const) {
+      shaper.setUplink({ rateBps, delayMs });
+      clock.advance(30);
+    }
+    expect(back).toEqual([]);
+    clock.advance(500);
+    await vi.waitFor(() => expect(Buffer.concat(back).length).toBe(sent.length));
+    expect(Buffer.compare(Buffer.concat(back), sent)).toBe(0);
+  });
+
+  it('follows a trace', async () => {
+    const clock = createManualClock();
+    const { echo, shaper, client } = await startShaper({ uplink: { rateBps: 8, delayMs: 0 }, clock });
+    clock.advance(1000);
+    const segments = [
+      { durationMs: 100, rateBps: 0 },
+      { durationMs: 100, rateBps: 1448 * 80 },
+    ];
+    followTrace(shaper, createLinkTrace({ name: 'on and off', kind: 'test', segments, delayMs: 5 }), clock);
+    client.write(new Uint8Array(2 * 1448));
+    await vi.waitFor(() => expect(shaper.numBytes.up).toBe(2 * 1448));
+    clock.advance(204);
+    expect(echo.received()).toBe(0);
+    clock.advance(1);
+    await vi.waitFor(() => expect(echo.received()).toBe(1448));
+    clock.advance(199);
+    expect(echo.received()).toBe(1448);
+    clock.advance(1);
+    await vi.waitFor(() => expect(echo.received()).toBe(2 * 1448));
   });
 
   it('cuts every connection, refuses new ones, and can be restored', async () => {

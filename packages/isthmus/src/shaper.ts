@@ -9,13 +9,24 @@ export interface LinkShape {
   delayMs: number;
 }
 
+/** One direction whose rate changes by itself, as that of a trace. */
+export interface LinkSchedule {
+  /** When the link has carried so many bytes that are first in line at `startMs`, on the shaper's clock. */
+  finishMs(startMs: number, numBytes: number): number;
+  /** One-way delay. */
+  delayMs: number;
+}
+
 export interface ShaperOptions {
   /** Where the connections go on to. */
   target: { host: string; port: number };
   uplink: LinkShape;
   /** @default unlimited, with the uplink's delay */
   downlink?: LinkShape;
-  /** Bytes a direction holds before it stops reading, as a modem's queue does. @default 65536 */
+  /**
+   * Bytes of a connection that a direction holds before it stops reading, as a modem's queue does. What the sender goes
+   * on sending fills the buffers of both sockets: on loopback, some megabytes. @default 32_768
+   */
   queueBytes?: number;
   clock?: Clock;
 }
@@ -24,8 +35,8 @@ export interface ShaperOptions {
 export interface Shaper {
   readonly port: number;
   /** Changes the uplink at once, for all connections. */
-  setUplink(shape: LinkShape): void;
-  setDownlink(shape: LinkShape): void;
+  setUplink(shape: LinkShape | LinkSchedule): void;
+  setDownlink(shape: LinkShape | LinkSchedule): void;
   /** Ends every connection and refuses new ones until {@link Shaper.restore}. */
   cut(): void;
   restore(): void;
@@ -36,6 +47,8 @@ export interface Shaper {
 
 // Bytes leave a queue in pieces about the size of a network packet, so that a rate is smooth, not bursty.
 const pieceBytes = 1448;
+// Sums of times are not exact.
+const timerSlackMs = 1e-6;
 
 /**
  * Starts a proxy on a free loopback port. Each direction is one token bucket that all connections share: a piece
@@ -53,7 +66,7 @@ const pieceBytes = 1448;
  * ```
  */
 export async function createShaper(options: ShaperOptions): Promise<Shaper> {
-  const { target, queueBytes = 65_536, clock = systemClock } = options;
+  const { target, queueBytes = 32_768, clock = systemClock } = options;
   const up = new Direction(options.uplink, queueBytes, clock);
   const down = new Direction(
     options.downlink ?? { rateBps: Infinity, delayMs: options.uplink.delayMs },
@@ -113,52 +126,118 @@ export async function createShaper(options: ShaperOptions): Promise<Shaper> {
   };
 }
 
+interface Piece {
+  numBytes: number;
+  /** It has left the queue. */
+  leave: () => void;
+  /** It is at the other end. */
+  arrive: () => void;
+}
+
 class Direction {
   numBytes = 0;
-  #shape: LinkShape;
+  #shape: LinkShape | LinkSchedule;
   readonly #queueBytes: number;
   readonly #clock: Clock;
-  #freeAtMs = 0;
+  // What waits for the link; the first is on it since `#startMs`.
+  #queue: Piece[] = [];
+  #startMs = 0;
+  // What is under way to the other end, in order.
+  #flying: { atMs: number; arrive: () => void }[] = [];
+  #stopTimer: () => void = () => {};
 
-  constructor(shape: LinkShape, queueBytes: number, clock: Clock) {
+  constructor(shape: LinkShape | LinkSchedule, queueBytes: number, clock: Clock) {
     this.#shape = shape;
     this.#queueBytes = queueBytes;
     this.#clock = clock;
   }
 
-  setShape(shape: LinkShape): void {
+  setShape(shape: LinkShape | LinkSchedule): void {
     this.#shape = shape;
-    // What the old rate had still to send is not owed to the new one.
-    this.#freeAtMs = Math.min(this.#freeAtMs, this.#clock.now());
+    // What waits goes on at the new rate, in its order: the bytes of a connection must not overtake each other.
+    this.#startMs = this.#clock.now();
+    this.#advance();
   }
 
   carry(from: Socket, to: Socket): void {
     let queuedBytes = 0;
+    const mayRead = (): boolean => queuedBytes < this.#queueBytes && !to.writableNeedDrain;
     from.on('data', (data) => {
       for (let offset = 0; offset < data.length; offset += pieceBytes) {
         const piece = data.subarray(offset, offset + pieceBytes);
         queuedBytes += piece.length;
-        this.#deliver(piece.length, () => {
-          queuedBytes -= piece.length;
-          if (to.writable) to.write(piece);
-          if (from.isPaused() && queuedBytes < this.#queueBytes && !to.writableNeedDrain) from.resume();
+        this.#add({
+          numBytes: piece.length,
+          leave() {
+            queuedBytes -= piece.length;
+            if (from.isPaused() && mayRead()) from.resume();
+          },
+          arrive: () => to.writable && to.write(piece),
         });
       }
-      if (queuedBytes >= this.#queueBytes || to.writableNeedDrain) from.pause();
+      if (!mayRead()) from.pause();
     });
-    to.on('drain', () => {
-      if (queuedBytes < this.#queueBytes) from.resume();
-    });
-    from.on('end', () => this.#deliver(0, () => to.end()));
+    to.on('drain', () => mayRead() && from.resume());
+    from.on('end', () => this.#add({ numBytes: 0, leave: () => {}, arrive: () => to.end() }));
   }
 
-  #deliver(numBytes: number, arrive: () => void): void {
-    const { rateBps, delayMs } = this.#shape;
-    const now = this.#clock.now();
-    this.#freeAtMs = Math.max(now, this.#freeAtMs) + (numBytes * 8000) / rateBps;
-    this.numBytes += numBytes;
-    this.#clock.after(this.#freeAtMs + delayMs - now, arrive);
+  #add(piece: Piece): void {
+    this.numBytes += piece.numBytes;
+    if (this.#queue.length === 0) this.#startMs = Math.max(this.#startMs, this.#clock.now());
+    this.#queue.push(piece);
+    this.#advance();
   }
+
+  #finishMs(numBytes: number): number {
+    const shape = this.#shape;
+    if ('finishMs' in shape) return shape.finishMs(this.#startMs, numBytes);
+    return numBytes === 0 ? this.#startMs : this.#startMs + (numBytes * 8000) / shape.rateBps;
+  }
+
+  /** Lets go what is due by now, and comes back for the rest. */
+  #advance(): void {
+    const nowMs = this.#clock.now() + timerSlackMs;
+    let nextMs = Infinity;
+    for (let [piece] = this.#queue; piece !== undefined; [piece] = this.#queue) {
+      nextMs = this.#finishMs(piece.numBytes);
+      if (nextMs > nowMs) break;
+      // By the link's time, not by that of a timer which came late.
+      this.#startMs = nextMs;
+      this.#queue.shift();
+      const atMs = Math.max(nextMs + this.#shape.delayMs, this.#flying.at(-1)?.atMs ?? 0);
+      this.#flying.push({ atMs, arrive: piece.arrive });
+      piece.leave();
+      nextMs = Infinity;
+    }
+    for (let [first] = this.#flying; first !== undefined; [first] = this.#flying) {
+      nextMs = Math.min(nextMs, first.atMs);
+      if (first.atMs > nowMs) break;
+      this.#flying.shift();
+      first.arrive();
+      nextMs = this.#queue.length === 0 ? Infinity : this.#finishMs(this.#queue[0]?.numBytes ?? 0);
+    }
+    this.#stopTimer();
+    if (nextMs === Infinity) return;
+    this.#stopTimer = this.#clock.after(nextMs - this.#clock.now(), () => this.#advance());
+  }
+}
+
+/**
+ * Makes a shaper's uplink carry what a trace carries, from now on; both directions have its delay.
+ *
+ * @example
+ * ```ts
+ * followTrace(shaper, parseTrace(await readFile('lte.up', 'utf8'), { name: 'lte', kind: 'lte' }), systemClock);
+ * ```
+ */
+export function followTrace(shaper: Shaper, trace: LinkSchedule, clock: Clock): void {
+  const beginMs = clock.now();
+  const { delayMs } = trace;
+  shaper.setUplink({
+    delayMs,
+    finishMs: (startMs, numBytes) => beginMs + trace.finishMs(Math.max(0, startMs - beginMs), numBytes),
+  });
+  shaper.setDownlink({ rateBps: Infinity, delayMs });
 }
 
 async function listen(server: Server): Promise<void> {
