@@ -40,6 +40,11 @@ export interface ControllerTuning {
   dwellMs: number;
   /** Below this probability to be in time, nothing is sent: it would only be in the way of the next frame. */
   skipBelow: number;
+  /**
+   * Least time between frames that are sent, in the fewest bytes, while all would be skipped: what is known of a link
+   * that carries nothing never gets better.
+   */
+  lookMs: number;
   /** Least time between frames that are sent larger to see what a link carries; doubled when it carries no more. */
   exploreMs: number;
   maxExploreMs: number;
@@ -55,6 +60,7 @@ export const defaultControllerTuning: ControllerTuning = {
   minGain: 0.02,
   dwellMs: 500,
   skipBelow: 0.05,
+  lookMs: 500,
   exploreMs: 1_000,
   maxExploreMs: 30_000,
   exploreFactor: 4,
@@ -141,6 +147,7 @@ export function createController(options: ControllerOptions): Controller {
   const spans = createSpanChoice({ manifest, clock, constraints, tuning: tuning.spans });
   const interval = createInterval();
   const exploration = createExploration(clock, tuning);
+  let sentMs = -Infinity;
   let last: { cut: number; sinceMs: number } | undefined;
 
   const weigh = (situation: Situation): PricedPlan[] =>
@@ -203,17 +210,22 @@ export function createController(options: ControllerOptions): Controller {
         bytesPerSecond: estimate.bytesPerSecond,
       });
       const common = { candidates: () => [...all].sort((a, b) => b.utility - a.utility), ...wanted };
-      const skipReason = bold === undefined ? whyToSkip(best, estimate, deadlineMs) : undefined;
+      let skipReason = bold === undefined ? whyToSkip(best, estimate, deadlineMs) : undefined;
+      const look = skipReason === undefined ? undefined : findSmallest(all, situation, estimate);
+      if (look !== undefined) {
+        skipReason = undefined;
+        best = look;
+      }
       if (best === undefined || skipReason !== undefined) {
         const reason =
           skipReason ?? 'nothing can be sent now, and the device holds no span that answers alone';
         return { plan: { kind: 'skip' }, reason, isFeasible: false, predicted: null, ...common };
       }
       const cut = cutOf(manifest, best);
-      if (last?.cut !== cut && bold === undefined) last = { cut, sinceMs: nowMs };
+      if (last?.cut !== cut && bold === undefined && look === undefined) last = { cut, sinceMs: nowMs };
       return {
         plan: best.plan,
-        reason: `${bold === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
+        reason: `${bold === undefined && look === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
         isFeasible: isFeasible(constraints, best),
         predicted: best,
         ...common,
@@ -226,6 +238,7 @@ export function createController(options: ControllerOptions): Controller {
     encoded: profile.encoded,
     sent(packet) {
       budget.take(packet.numBytes);
+      sentMs = clock.now();
       link.sent(packet);
     },
     arrived: link.arrived,
@@ -238,6 +251,27 @@ export function createController(options: ControllerOptions): Controller {
       return link.estimate();
     },
   };
+
+  /** What tells most cheaply whether a link that had nothing to carry for a while is still as bad as it was. */
+  function findSmallest(
+    all: readonly PricedPlan[],
+    situation: Omit<Situation, 'link'>,
+    link: LinkEstimate,
+  ): PricedPlan | undefined {
+    if (link.phase === 'dead' || link.queuedBytes > 0) return undefined;
+    if (clock.now() - sentMs < tuning.lookMs) return undefined;
+    // Where computing alone takes too long, no link helps.
+    const perfect = { ...link, bytesPerSecond: perfectBytesPerSecond };
+    const atBest = bestOf(weigh({ ...situation, link: perfect }), spans.isReady);
+    if (atBest === undefined || atBest.inTime < tuning.skipBelow) return undefined;
+    const sendable = all.filter(
+      (priced) => priced.plan.kind === 'split' && isAllowed(priced) && spans.isReady(cutOf(manifest, priced)),
+    );
+    return sendable.reduce<PricedPlan | undefined>(
+      (least, priced) => (least === undefined || priced.numBytes < least.numBytes ? priced : least),
+      undefined,
+    );
+  }
 
   /** The plan that a faster link would be given, if it is a better one; at the price that is to be expected. */
   function findBolder(
@@ -263,6 +297,8 @@ export function createController(options: ControllerOptions): Controller {
     return `no answer within ${deadlineMs.toFixed(0)} ms is to be expected`;
   }
 }
+
+const perfectBytesPerSecond = 1e9;
 
 const cutOf = (manifest: Manifest, { plan }: PricedPlan): number =>
   plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;

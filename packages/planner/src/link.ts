@@ -189,7 +189,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       const sentMs = packet?.sentMs ?? nowMs;
       // What was sent before it and was cut short has come through as well.
       pending = pending.filter((one) => one !== packet && !(one.isPartial && one.sentMs <= sentMs));
-      if (isOverdueFor(packet, nowMs)) wasDead = true;
+      const isLate = isOverdueFor(packet, nowMs);
       const expected = packet?.expected ?? null;
       const chunkedMs = lastMs - firstMs;
       const numChunks = Math.ceil(numBytes / maxChunkBytes);
@@ -207,8 +207,11 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       }
       freeMs = nowMs;
+      if (isLate) wasDead = true;
       if (rate !== undefined) add(rate, expected);
       else sampledMs = nowMs;
+      // It tells of the outage that it has sat through, not of the link that is back: the next one counts alone.
+      if (isLate) wasDead = true;
     },
     abandoned({ id, unsentBytes }) {
       pending = pending.flatMap((packet) => {
