@@ -112,10 +112,8 @@ export function createSpanChoice(options: {
       for (const cut of cuts) {
         const utility = best(cut.index);
         if (utility === undefined) continue;
-        const takenUtility = taken?.utility ?? Math.min(0, utility);
-        const scale = Math.max(Math.abs(utility), Math.abs(takenUtility), 1e-9);
-        const gain = (utility - takenUtility) / scale;
-        cut.gain = kept * cut.gain + (1 - kept) * gain;
+        // Without any plan to take, each gains all.
+        cut.gain = taken === undefined ? 1 : kept * cut.gain + (1 - kept) * gainOver(taken.utility, utility);
         cut.worth = kept * cut.worth + (1 - kept) * utility;
         if (held.has(cut.index) || nowMs - cut.askedMs < retryMs || cut.gain < tuning.minGain) continue;
         // While it is on its way, frames go on being answered: what is lost is the gain until then.
@@ -130,4 +128,8 @@ export function createSpanChoice(options: {
       return { prepare: choice.cut.index, evict: choice.evict };
     },
   };
+}
+
+function gainOver(taken: number, utility: number): number {
+  return (utility - taken) / Math.max(Math.abs(utility), Math.abs(taken), 1e-9);
 }
