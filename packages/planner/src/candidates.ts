@@ -18,6 +18,8 @@ export interface Candidate {
   plan: SplitPlan | LocalPlan;
   /** Index of the cut that the device runs to. */
   deviceCut: number;
+  /** Names encoder and cut, for what is learned of it. */
+  coder: string;
   /** What goes over the link, headers of packet and chunks included. */
   numBytes: number;
   /** Deviation of the bytes from frame to frame, relative to their mean. */
@@ -57,6 +59,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
         group.push({
           plan: { kind: 'split', from, codec: entry.id, level, to },
           deviceCut: from,
+          coder: coderOf(entry.id, from),
           numBytes:
             packetBytes + chunkHeaderBytes * Math.ceil(packetBytes / (maxChunkBytes - chunkHeaderBytes)),
           bytesSpread: measured.numBytesDeviation / Math.max(1, measured.numBytes),
@@ -73,6 +76,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
     candidates.push({
       plan: { kind: 'local' },
       deviceCut: lastCut,
+      coder: '',
       numBytes: 0,
       bytesSpread: 0,
       quality: 1,
@@ -83,6 +87,9 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
   }
   return candidates;
 }
+
+/** What is learned of a codec at one cut says little of it at another. */
+export const coderOf = (codec: string, from: number): string => `${codec} ${from}`;
 
 function withoutDominated(group: readonly Candidate[]): Candidate[] {
   const beats = (a: Candidate, b: Candidate): boolean =>

@@ -1,12 +1,14 @@
 import { type Clock, IsthmusError, type Manifest } from '@isthmus/core';
+import { bestAmong, type Weighed, weighAll } from './best.js';
 import { createByteBudget } from './byte-budget.js';
 import { listCandidates } from './candidates.js';
 import { type EnergyModel, energyPresets } from './energy.js';
 import { createExploration } from './exploration.js';
+import { createInterval } from './interval.js';
 import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArrival } from './link.js';
-import { type Constraints, isFeasible, type Objective, utilityOf } from './objective.js';
+import { type Constraints, isFeasible, type Objective } from './objective.js';
 import type { Plan, SplitPlan } from './plan.js';
-import { type PricedPlan, pricePlan, type Situation } from './price.js';
+import type { PricedPlan, Situation } from './price.js';
 import { createProfile, type Encoded } from './profile.js';
 import { createSpanChoice, type SpanTuning } from './span-choice.js';
 
@@ -36,15 +38,11 @@ export interface Decision {
 export interface ControllerTuning {
   /** Share of utility that another plan must add to be taken instead of the last one at another cut. */
   minGain: number;
-  /** Time that a cut is kept, unless it stops being feasible. */
+  /** Time that a cut is kept, as long as it is this likely to be in time. */
   dwellMs: number;
+  dwellAbove: number;
   /** Below this probability to be in time, nothing is sent: it would only be in the way of the next frame. */
   skipBelow: number;
-  /**
-   * Least time between frames that are sent, in the fewest bytes, while all would be skipped: what is known of a link
-   * that carries nothing never gets better.
-   */
-  lookMs: number;
   /** Least time between frames that are sent larger to see what a link carries; doubled when it carries no more. */
   exploreMs: number;
   maxExploreMs: number;
@@ -59,8 +57,8 @@ export interface ControllerTuning {
 export const defaultControllerTuning: ControllerTuning = {
   minGain: 0.02,
   dwellMs: 500,
+  dwellAbove: 0.7,
   skipBelow: 0.05,
-  lookMs: 500,
   exploreMs: 1_000,
   maxExploreMs: 30_000,
   exploreFactor: 4,
@@ -147,37 +145,12 @@ export function createController(options: ControllerOptions): Controller {
   const spans = createSpanChoice({ manifest, clock, constraints, tuning: tuning.spans });
   const interval = createInterval();
   const exploration = createExploration(clock, tuning);
-  let sentMs = -Infinity;
   let last: { cut: number; sinceMs: number } | undefined;
 
-  const weigh = (situation: Situation): PricedPlan[] =>
-    candidates.map((candidate) => {
-      const priced = pricePlan(candidate, situation);
-      const whole: PricedPlan = { ...priced, utility: 0 };
-      whole.utility = utilityOf(objective, whole);
-      return whole;
-    });
-
-  const isAllowed = (priced: PricedPlan): boolean => priced.numBytes <= budget.bytes;
-
-  /** The best that keeps the constraints, or else the least bad, at the cuts given. */
-  const bestOf = (all: readonly PricedPlan[], cuts: (cut: number) => boolean): PricedPlan | undefined => {
-    let best: PricedPlan | undefined;
-    let bestRank = -1;
-    for (const [at, priced] of all.entries()) {
-      if (!cuts(candidates[at]?.deviceCut ?? 0) || !isAllowed(priced)) continue;
-      const rank = isFeasible(constraints, priced) ? 1 : 0;
-      const isBetter =
-        best === undefined ||
-        rank > bestRank ||
-        (rank === bestRank && (rank === 1 ? priced.utility > best.utility : isLessBad(priced, best)));
-      if (isBetter) {
-        best = priced;
-        bestRank = rank;
-      }
-    }
-    return best;
-  };
+  const weigh = (situation: Situation): Weighed =>
+    weighAll(candidates, situation, objective, constraints, budget.bytes);
+  const bestReady = (weighed: Weighed): PricedPlan | undefined =>
+    bestAmong(weighed, constraints, spans.isReady);
 
   return {
     decide(frame = {}) {
@@ -188,44 +161,39 @@ export function createController(options: ControllerOptions): Controller {
       const deadlineMs = Math.min(frame.deadlineMs ?? Infinity, constraints.deadlineMs ?? Infinity);
       const waitMs = nowMs - capturedMs + Math.max(0, (frame.deviceFreeMs ?? nowMs) - nowMs);
       const situation = { profile, energy, waitMs, deadlineMs, intervalMs: interval.meanMs };
-      const all = weigh({ ...situation, link: estimate });
-      let best = bestOf(all, spans.isReady);
-      const lastCut = last?.cut;
-      if (best !== undefined && last !== undefined && cutOf(manifest, best) !== lastCut) {
-        const stay = bestOf(all, (cut) => cut === lastCut && spans.isReady(cut));
+      const weighed = weigh({ ...situation, link: estimate });
+      let best = bestReady(weighed);
+      if (best !== undefined && last !== undefined && cutOf(manifest, best) !== last.cut) {
+        const stay = spans.isReady(last.cut) ? weighed.byCut[last.cut] : undefined;
         const isKept = stay !== undefined && isFeasible(constraints, stay);
-        const dwells = nowMs - last.sinceMs < tuning.dwellMs;
+        const dwells = nowMs - last.sinceMs < tuning.dwellMs && (stay?.inTime ?? 0) >= tuning.dwellAbove;
         if (isKept && (dwells || !isWorthMore(best, stay, tuning.minGain))) best = stay;
       }
-      const bold = best === undefined ? undefined : findBolder(best, all, situation, estimate);
+      const bold = best === undefined ? undefined : findBolder(best, weighed, situation, estimate);
       if (bold !== undefined) {
         exploration.begin(estimate);
         best = bold;
       }
       const wanted = spans.weigh({
-        best: (cut) => bestOf(all, (one) => one === cut)?.utility,
+        best: (cut) => weighed.byCut[cut]?.utility,
         taken: best,
         inUse: best === undefined ? 0 : cutOf(manifest, best),
         intervalMs: interval.meanMs,
         bytesPerSecond: estimate.bytesPerSecond,
       });
-      const common = { candidates: () => [...all].sort((a, b) => b.utility - a.utility), ...wanted };
-      let skipReason = bold === undefined ? whyToSkip(best, estimate, deadlineMs) : undefined;
-      const look = skipReason === undefined ? undefined : findSmallest(all, situation, estimate);
-      if (look !== undefined) {
-        skipReason = undefined;
-        best = look;
-      }
+      const candidatesBestFirst = (): PricedPlan[] => [...weighed.all].sort((a, b) => b.utility - a.utility);
+      const common = { candidates: candidatesBestFirst, ...wanted };
+      const skipReason = bold === undefined ? whyToSkip(best, estimate, situation) : undefined;
       if (best === undefined || skipReason !== undefined) {
         const reason =
           skipReason ?? 'nothing can be sent now, and the device holds no span that answers alone';
         return { plan: { kind: 'skip' }, reason, isFeasible: false, predicted: null, ...common };
       }
       const cut = cutOf(manifest, best);
-      if (last?.cut !== cut && bold === undefined && look === undefined) last = { cut, sinceMs: nowMs };
+      if (last?.cut !== cut && bold === undefined) last = { cut, sinceMs: nowMs };
       return {
         plan: best.plan,
-        reason: `${bold === undefined && look === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
+        reason: `${bold === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
         isFeasible: isFeasible(constraints, best),
         predicted: best,
         ...common,
@@ -238,7 +206,6 @@ export function createController(options: ControllerOptions): Controller {
     encoded: profile.encoded,
     sent(packet) {
       budget.take(packet.numBytes);
-      sentMs = clock.now();
       link.sent(packet);
     },
     arrived: link.arrived,
@@ -252,65 +219,40 @@ export function createController(options: ControllerOptions): Controller {
     },
   };
 
-  /** What tells most cheaply whether a link that had nothing to carry for a while is still as bad as it was. */
-  function findSmallest(
-    all: readonly PricedPlan[],
-    situation: Omit<Situation, 'link'>,
-    link: LinkEstimate,
-  ): PricedPlan | undefined {
-    if (link.phase === 'dead' || link.queuedBytes > 0) return undefined;
-    if (clock.now() - sentMs < tuning.lookMs) return undefined;
-    // Where computing alone takes too long, no link helps.
-    const perfect = { ...link, bytesPerSecond: perfectBytesPerSecond };
-    const atBest = bestOf(weigh({ ...situation, link: perfect }), spans.isReady);
-    if (atBest === undefined || atBest.inTime < tuning.skipBelow) return undefined;
-    const sendable = all.filter(
-      (priced) => priced.plan.kind === 'split' && isAllowed(priced) && spans.isReady(cutOf(manifest, priced)),
-    );
-    return sendable.reduce<PricedPlan | undefined>(
-      (least, priced) => (least === undefined || priced.numBytes < least.numBytes ? priced : least),
-      undefined,
-    );
-  }
-
   /** The plan that a faster link would be given, if it is a better one; at the price that is to be expected. */
   function findBolder(
     best: PricedPlan,
-    all: readonly PricedPlan[],
+    { all }: Weighed,
     situation: Omit<Situation, 'link'>,
     link: LinkEstimate,
   ): PricedPlan | undefined {
     if (!exploration.isDue(link)) return undefined;
     const bytesPerSecond = (link.bytesPerSecond ?? 0) * tuning.exploreFactor;
-    const bolder = bestOf(weigh({ ...situation, link: { ...link, bytesPerSecond } }), spans.isReady);
+    const bolder = bestReady(weigh({ ...situation, link: { ...link, bytesPerSecond } }));
     if (bolder === undefined || bolder.quality <= best.quality + tuning.exploreGain) return undefined;
     return all.find(({ plan }) => plan === bolder.plan);
   }
 
+  /** A frame that will be late is only worth sending if it is in nobody's way: then it tells what the link carries. */
   function whyToSkip(
     best: PricedPlan | undefined,
-    { phase }: LinkEstimate,
-    deadlineMs: number,
+    { phase, queuedBytes, roundTripMs }: LinkEstimate,
+    { deadlineMs, waitMs }: Omit<Situation, 'link'>,
   ): string | undefined {
     if (best === undefined || deadlineMs === Infinity || best.inTime >= tuning.skipBelow) return undefined;
     if (phase === 'dead') return 'the link is dead';
+    const { deviceMs, encodeMs, cloudMs } = best;
+    const isHopeless = waitMs + deviceMs + encodeMs + cloudMs + (roundTripMs ?? 0) > deadlineMs;
+    if (!isHopeless && queuedBytes === 0) return undefined;
     return `no answer within ${deadlineMs.toFixed(0)} ms is to be expected`;
   }
 }
-
-const perfectBytesPerSecond = 1e9;
 
 const cutOf = (manifest: Manifest, { plan }: PricedPlan): number =>
   plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
 
 function isWorthMore(a: PricedPlan, b: PricedPlan, share: number): boolean {
   return a.utility - b.utility > share * Math.max(Math.abs(a.utility), Math.abs(b.utility));
-}
-
-// When nothing is feasible: rather in time than good.
-function isLessBad(a: PricedPlan, b: PricedPlan): boolean {
-  const [x, y] = [a.inTime * a.quality, b.inTime * b.quality];
-  return x === y ? a.totalMs < b.totalMs : x > y;
 }
 
 function describe(priced: PricedPlan, { bytesPerSecond, phase }: LinkEstimate, deadlineMs: number): string {
@@ -321,29 +263,4 @@ function describe(priced: PricedPlan, { bytesPerSecond, phase }: LinkEstimate, d
   return priced.plan.kind === 'local'
     ? `${expected}, on the device`
     : `${expected}, link ${phase} at ${rate}`;
-}
-
-interface Interval {
-  readonly meanMs: number;
-  add(capturedMs: number): void;
-}
-
-const intervalWeight = 0.2;
-// A longer pause is not the pace of a camera.
-const longestIntervalMs = 2_000;
-
-function createInterval(): Interval {
-  let lastMs: number | undefined;
-  let meanMs = 0;
-  return {
-    get meanMs() {
-      return meanMs;
-    },
-    add(capturedMs) {
-      const sinceMs = lastMs === undefined ? Infinity : capturedMs - lastMs;
-      lastMs = capturedMs;
-      if (sinceMs <= 0 || sinceMs > longestIntervalMs) return;
-      meanMs = meanMs === 0 ? sinceMs : meanMs + intervalWeight * (sinceMs - meanMs);
-    },
-  };
 }

@@ -25,7 +25,7 @@ export interface UtilityWeights {
 export interface Constraints {
   /** Milliseconds from capture to answer. @default none */
   deadlineMs?: number;
-  /** Plans less likely than this to meet the deadline will not do. @default 0.5 */
+  /** Plans less likely than this to meet the deadline will not do. @default 0 */
   deadlineProbability?: number;
   /** Least expected quality, 0…1. @default 0 */
   minQuality?: number;
@@ -73,5 +73,5 @@ export function utilityOf(objective: Objective, priced: PricedPlan): number {
 
 /** Whether a plan keeps what can be broken: deadline and quality. */
 export function isFeasible(constraints: Constraints, { inTime, quality }: PricedPlan): boolean {
-  return inTime >= (constraints.deadlineProbability ?? 0.5) && quality >= (constraints.minQuality ?? 0);
+  return inTime >= (constraints.deadlineProbability ?? 0) && quality >= (constraints.minQuality ?? 0);
 }

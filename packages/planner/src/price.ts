@@ -1,6 +1,7 @@
 import type { Candidate } from './candidates.js';
 import { type EnergyModel, joulesOf } from './energy.js';
 import type { LinkEstimate } from './link.js';
+import { type Objective, utilityOf } from './objective.js';
 import type { Plan } from './plan.js';
 import type { Profile } from './profile.js';
 
@@ -58,14 +59,18 @@ const logisticScale = 1.702;
  * as log-normal around the estimate, with the spread its estimator has seen; so the probability is that of a rate that
  * carries the backlog and the packet in the time which the other stages leave.
  */
-export function pricePlan(candidate: Candidate, situation: Situation): Omit<PricedPlan, 'utility'> {
+export function pricePlan(candidate: Candidate, situation: Situation, objective: Objective): PricedPlan {
   const { link, profile, energy, waitMs, deadlineMs, intervalMs } = situation;
   const { plan, deviceCut, quality, deviceBytes } = candidate;
+  const finish = (priced: PricedPlan): PricedPlan => {
+    priced.utility = utilityOf(objective, priced);
+    return priced;
+  };
   const deviceMs = profile.deviceMs(deviceCut);
   if (plan.kind === 'local') {
     const totalMs = waitMs + deviceMs;
     const deviation = profile.spread * deviceMs + restMs;
-    return {
+    return finish({
       plan,
       deviceMs,
       encodeMs: 0,
@@ -78,11 +83,12 @@ export function pricePlan(candidate: Candidate, situation: Situation): Omit<Pric
       quality,
       joules: joulesOf(energy, { computeMs: deviceMs, sendMs: 0, waitMs: 0, numBytes: 0 }),
       deviceBytes,
-    };
+      utility: 0,
+    });
   }
   const numBytes =
-    candidate.bytesSpread > 0 ? profile.bytes(plan.codec, plan.from, candidate.numBytes) : candidate.numBytes;
-  const encodeMs = profile.encodeMs(plan.codec, plan.from, candidate.encodeMs);
+    candidate.bytesSpread > 0 ? profile.bytes(candidate.coder, candidate.numBytes) : candidate.numBytes;
+  const encodeMs = profile.encodeMs(candidate.coder, candidate.encodeMs);
   const bytesPerMs = (link.bytesPerSecond ?? unknownBytesPerSecond) / 1000;
   const roundTripMs = link.roundTripMs ?? unknownRoundTripMs;
   // The link goes on emptying while the device computes.
@@ -102,7 +108,7 @@ export function pricePlan(candidate: Candidate, situation: Situation): Omit<Pric
     const deviation = Math.hypot(link.spread, candidate.bytesSpread);
     inTime = leftMs <= 0 ? 0 : logistic(Math.log(bytesPerMs / neededBytesPerMs) / deviation);
   }
-  return {
+  return finish({
     plan,
     deviceMs,
     encodeMs,
@@ -120,7 +126,8 @@ export function pricePlan(candidate: Candidate, situation: Situation): Omit<Pric
       numBytes,
     }),
     deviceBytes,
-  };
+    utility: 0,
+  });
 }
 
 const shareOf = (intervalMs: number, stageMs: number): number =>

@@ -1,4 +1,5 @@
 import type { Manifest, MeasuredLevel } from '@isthmus/core';
+import { coderOf } from './candidates.js';
 import { profiledMs, type SplitPlan } from './plan.js';
 
 /** A frame was encoded; bytes of the payload. */
@@ -14,10 +15,10 @@ export interface Encoded {
 export interface Profile {
   /** Milliseconds to run up to cut `to` on this device. */
   deviceMs(to: number): number;
-  /** Milliseconds to encode here. */
-  encodeMs(codec: string, from: number, profiled: number): number;
+  /** Milliseconds to encode here; `coder` as of {@link coderOf}. */
+  encodeMs(coder: string, profiled: number): number;
   /** Bytes to expect of a frame now, for those the bundle's pictures took on average at that cut. */
-  bytes(codec: string, from: number, profiled: number): number;
+  bytes(coder: string, profiled: number): number;
   /** Milliseconds of waiting at the receiver. */
   queueMs(): number;
   /** Milliseconds of decoding there. */
@@ -64,8 +65,8 @@ export function createProfile(options: {
 
   return {
     deviceMs: (to) => (profiled[to]?.device ?? 0) * device.of(to),
-    encodeMs: (codec, from, profiledEncodeMs) => profiledEncodeMs * coding.of(`${codec} ${from}`),
-    bytes: (codec, from, profiledBytes) => profiledBytes * sizes.of(`${codec} ${from}`),
+    encodeMs: (coder, profiledEncodeMs) => profiledEncodeMs * coding.of(coder),
+    bytes: (coder, profiledBytes) => profiledBytes * sizes.of(coder),
     queueMs: () => queueMs,
     decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
     cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
@@ -78,9 +79,9 @@ export function createProfile(options: {
     encoded({ codec, from, level, durationMs, numBytes }) {
       const expected = coded(codec, from, level);
       if (expected === undefined) return;
-      coding.add(`${codec} ${from}`, durationMs, expected.encodeMs);
+      coding.add(coderOf(codec, from), durationMs, expected.encodeMs);
       // What has one size whatever the frame tells nothing of the others.
-      if (expected.numBytesDeviation > 0) sizes.add(`${codec} ${from}`, numBytes, expected.numBytes);
+      if (expected.numBytesDeviation > 0) sizes.add(coderOf(codec, from), numBytes, expected.numBytes);
     },
     answered({ plan, queueMs: waitedMs, decodeMs, runMs }) {
       queueMs += weight * (waitedMs - queueMs);
