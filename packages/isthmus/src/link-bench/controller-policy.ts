@@ -1,0 +1,36 @@
+import { type Constraints, type ControllerTuning, createController } from '@isthmus/planner';
+import type { PolicyFactory } from './policy.js';
+
+export interface ControllerPolicyOptions {
+  constraints?: Constraints | undefined;
+  tuning?: Partial<ControllerTuning> | undefined;
+}
+
+/**
+ * The controller of `@isthmus/planner`, as the device runs it: it is told what the device learns, starts with nothing
+ * but the bundle's profile, and has to fetch the spans it wants.
+ */
+export function controllerPolicy(options: ControllerPolicyOptions = {}): PolicyFactory {
+  return ({ workload, deadlineMs, clock }) => {
+    const { manifest } = workload;
+    const controller = createController({
+      manifest,
+      // The controller reads time, it never waits.
+      clock: { now: () => clock.now(), after: () => () => {} },
+      constraints: {
+        deadlineMs,
+        mayRunLocally: workload.options.some(({ plan }) => plan.kind === 'local'),
+        maxDeviceCut: Math.max(...workload.options.map(({ deviceCut }) => deviceCut)),
+        ...options.constraints,
+      },
+      ...(options.tuning !== undefined && { tuning: options.tuning }),
+    });
+    const { dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip } = controller;
+    return {
+      ...{ dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip },
+      name: 'controller',
+      spans: controller,
+      decide: ({ capturedMs }) => controller.decide({ capturedMs }),
+    };
+  };
+}
