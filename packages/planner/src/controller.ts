@@ -43,13 +43,11 @@ export interface ControllerTuning {
   dwellAbove: number;
   /** Below this probability to be in time, nothing is sent: it would only be in the way of the next frame. */
   skipBelow: number;
-  /** Least time between frames that are sent larger to see what a link carries; doubled when it carries no more. */
+  /** After so long without use, a frame is sent over the link to see what it carries; twice as seldom each time. */
   exploreMs: number;
   maxExploreMs: number;
   /** What the link is then taken to carry, times the estimate. */
   exploreFactor: number;
-  /** Quality that must be there to be found. */
-  exploreGain: number;
   link: Partial<LinkTuning>;
   spans: Partial<SpanTuning>;
 }
@@ -59,10 +57,9 @@ export const defaultControllerTuning: ControllerTuning = {
   dwellMs: 500,
   dwellAbove: 0.7,
   skipBelow: 0.05,
-  exploreMs: 1_000,
-  maxExploreMs: 30_000,
+  exploreMs: 500,
+  maxExploreMs: 4_000,
   exploreFactor: 4,
-  exploreGain: 0.005,
   link: {},
   spans: {},
 };
@@ -169,11 +166,12 @@ export function createController(options: ControllerOptions): Controller {
         const dwells = nowMs - last.sinceMs < tuning.dwellMs && (stay?.inTime ?? 0) >= tuning.dwellAbove;
         if (isKept && (dwells || !isWorthMore(best, stay, tuning.minGain))) best = stay;
       }
-      const bold = best === undefined ? undefined : findBolder(best, weighed, situation, estimate);
-      if (bold !== undefined) {
-        exploration.begin(estimate);
-        best = bold;
-      }
+      const isUnused = best === undefined || best.plan.kind === 'local' || isUseless(best, deadlineMs);
+      const probe = isUnused ? findProbe(situation, estimate, weighed) : undefined;
+      if (probe !== undefined) {
+        exploration.begin();
+        best = probe;
+      } else if (!isUnused) exploration.used();
       const wanted = spans.weigh({
         best: (cut) => weighed.byCut[cut]?.utility,
         taken: best,
@@ -183,17 +181,15 @@ export function createController(options: ControllerOptions): Controller {
       });
       const candidatesBestFirst = (): PricedPlan[] => [...weighed.all].sort((a, b) => b.utility - a.utility);
       const common = { candidates: candidatesBestFirst, ...wanted };
-      const skipReason = bold === undefined ? whyToSkip(best, estimate, situation) : undefined;
-      if (best === undefined || skipReason !== undefined) {
-        const reason =
-          skipReason ?? 'nothing can be sent now, and the device holds no span that answers alone';
+      if (best === undefined || (probe === undefined && isUseless(best, deadlineMs))) {
+        const reason = whyNothing(best, estimate, deadlineMs);
         return { plan: { kind: 'skip' }, reason, isFeasible: false, predicted: null, ...common };
       }
       const cut = cutOf(manifest, best);
-      if (last?.cut !== cut && bold === undefined) last = { cut, sinceMs: nowMs };
+      if (last?.cut !== cut && probe === undefined) last = { cut, sinceMs: nowMs };
       return {
         plan: best.plan,
-        reason: `${bold === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
+        reason: `${probe === undefined ? '' : 'to see what the link carries: '}${describe(best, estimate, deadlineMs)}`,
         isFeasible: isFeasible(constraints, best),
         predicted: best,
         ...common,
@@ -219,33 +215,35 @@ export function createController(options: ControllerOptions): Controller {
     },
   };
 
-  /** The plan that a faster link would be given, if it is a better one; at the price that is to be expected. */
-  function findBolder(
-    best: PricedPlan,
-    { all }: Weighed,
-    situation: Omit<Situation, 'link'>,
-    link: LinkEstimate,
-  ): PricedPlan | undefined {
-    if (!exploration.isDue(link)) return undefined;
-    const bytesPerSecond = (link.bytesPerSecond ?? 0) * tuning.exploreFactor;
-    const bolder = bestReady(weigh({ ...situation, link: { ...link, bytesPerSecond } }));
-    if (bolder === undefined || bolder.quality <= best.quality + tuning.exploreGain) return undefined;
-    return all.find(({ plan }) => plan === bolder.plan);
+  /** Too late in all likelihood, and in the way of the next frame. */
+  function isUseless({ inTime }: PricedPlan, deadlineMs: number): boolean {
+    return deadlineMs !== Infinity && inTime < tuning.skipBelow;
   }
 
-  /** A frame that will be late is only worth sending if it is in nobody's way: then it tells what the link carries. */
-  function whyToSkip(
-    best: PricedPlan | undefined,
-    { phase, queuedBytes, roundTripMs }: LinkEstimate,
-    { deadlineMs, waitMs }: Omit<Situation, 'link'>,
-  ): string | undefined {
-    if (best === undefined || deadlineMs === Infinity || best.inTime >= tuning.skipBelow) return undefined;
-    if (phase === 'dead') return 'the link is dead';
-    const { deviceMs, encodeMs, cloudMs } = best;
-    const isHopeless = waitMs + deviceMs + encodeMs + cloudMs + (roundTripMs ?? 0) > deadlineMs;
-    if (!isHopeless && queuedBytes === 0) return undefined;
-    return `no answer within ${deadlineMs.toFixed(0)} ms is to be expected`;
+  /** What to send over a link that seems of no use: the best for one that is better than it seems. */
+  function findProbe(
+    situation: Omit<Situation, 'link'>,
+    link: LinkEstimate,
+    { all }: Weighed,
+  ): PricedPlan | undefined {
+    if (link.phase === 'dead' || link.queuedBytes > 0 || !exploration.isDue()) return undefined;
+    const bytesPerSecond = (link.usualBytesPerSecond ?? 0) * tuning.exploreFactor;
+    const better = { ...link, bytesPerSecond, stalledMs: 0 };
+    const found = bestAmong(
+      weigh({ ...situation, link: better }),
+      constraints,
+      (cut) => spans.isReady(cut),
+      ({ plan }) => plan.kind === 'split',
+    );
+    if (found === undefined || found.inTime < tuning.skipBelow) return undefined;
+    return all.find(({ plan }) => plan === found.plan);
   }
+}
+
+function whyNothing(best: PricedPlan | undefined, { phase }: LinkEstimate, deadlineMs: number): string {
+  if (best === undefined) return 'nothing can be sent now, and the device holds no span that answers alone';
+  if (phase === 'dead') return 'the link is dead';
+  return `no answer within ${deadlineMs.toFixed(0)} ms is to be expected`;
 }
 
 const cutOf = (manifest: Manifest, { plan }: PricedPlan): number =>

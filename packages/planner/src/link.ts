@@ -11,6 +11,12 @@ export interface LinkEstimate {
   phase: LinkPhase;
   /** Goodput of the uplink, bytes per second; careful: of a quick and a slow average the lower. */
   bytesPerSecond: number | null;
+  /** The same without regard to what is overdue now: what the link did before, and may do again. */
+  usualBytesPerSecond: number | null;
+  /** Whether there is no socket. */
+  isDown: boolean;
+  /** For how long something has been overdue; 0 when nothing is. */
+  stalledMs: number;
   /** Standard deviation of the natural logarithm of what the rate will be over what is expected. */
   spread: number;
   /** Round trip of a small message, the least of the recent ones, in milliseconds. */
@@ -53,6 +59,9 @@ export interface LinkTuning {
   slowHalfLifeMs: number;
   /** What the measurement of one packet may be off by, from timers and other traffic. */
   noiseMs: number;
+  /** What a packet that was no trouble at all raises the estimate by; up to so many times what it has shown. */
+  growth: number;
+  maxGrowth: number;
   /** Overdue by so many times what was expected, and nothing is believed to get through. */
   deadFactor: number;
   /** The factor's product is held between these. */
@@ -68,6 +77,8 @@ export const defaultLinkTuning: LinkTuning = {
   fastHalfLifeMs: 250,
   slowHalfLifeMs: 1_500,
   noiseMs: 2,
+  growth: 2,
+  maxGrowth: 4,
   deadFactor: 4,
   minDeadMs: 250,
   maxDeadMs: 1_000,
@@ -150,6 +161,12 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
     return head.elapsedMs - expectedMs > Math.min(tuning.maxDeadMs, Math.max(tuning.minDeadMs, patienceMs));
   };
 
+  /** The link was not what limited this packet: it may carry more, and larger packets will show it. */
+  const grow = (shown: number, known: number): number | undefined => {
+    const grown = Math.max(shown, Math.min(known * tuning.growth, shown * tuning.maxGrowth));
+    return grown > known ? grown : undefined;
+  };
+
   const add = (bytesPerSecond: number, expected: number | null): void => {
     const [least, most] = bytesPerSecondRange;
     const rate = Math.log(Math.min(most, Math.max(least, bytesPerSecond)));
@@ -202,7 +219,8 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         isLimited = tookMs <= 2 * tuning.noiseMs;
         const shown = (1000 * numBytes) / Math.max(tuning.noiseMs, tookMs);
         const known = average();
-        if (!isLimited || known === undefined || Math.log(shown) > known) rate = shown;
+        if (!isLimited || known === undefined) rate = shown;
+        else rate = grow(shown, Math.exp(known));
       } else if (numChunks > 1 && chunkedMs > tuning.noiseMs) {
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       }
@@ -247,12 +265,15 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       const nowMs = clock.now();
       const roundTripMs = leastRoundTripMs();
       const head = oldest();
-      let known = average();
+      const usual = average();
+      let known = usual;
+      let stalledMs = 0;
       let phase: LinkPhase = 'steady';
       if (head !== undefined && head.elapsedMs > tuning.noiseMs) {
         const bound = Math.log((1000 * head.packet.numBytes) / head.elapsedMs);
         if (known !== undefined && bound < known) {
           known = Math.max(0, bound);
+          stalledMs = head.elapsedMs - (1000 * head.packet.numBytes) / Math.exp(usual ?? known);
           phase = 'degrade';
         }
       }
@@ -267,6 +288,9 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       return {
         phase,
         bytesPerSecond,
+        usualBytesPerSecond: usual === undefined ? null : Math.exp(usual),
+        isDown,
+        stalledMs,
         spread: Math.min(tuning.maxSpread, Math.max(tuning.minSpread, spread)),
         roundTripMs,
         // The part of the round trip that has passed cannot be told from the part that has not.

@@ -98,16 +98,9 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
   const serviceMs = profile.decodeMs(candidate.decodeMs) + profile.cloudMs(plan.to);
   const cloudMs = profile.queueMs() + serviceMs;
   const totalMs = waitMs + deviceMs + encodeMs + linkMs + cloudMs;
-  let inTime = 1;
-  if (link.phase === 'dead') {
-    inTime = 0;
-  } else if (deadlineMs !== Infinity) {
-    const computeMs = deviceMs + encodeMs + cloudMs;
-    const leftMs = deadlineMs - waitMs - computeMs - roundTripMs - profile.spread * computeMs - restMs;
-    const neededBytesPerMs = (aheadBytes + numBytes) / leftMs;
-    const deviation = Math.hypot(link.spread, candidate.bytesSpread);
-    inTime = leftMs <= 0 ? 0 : logistic(Math.log(bytesPerMs / neededBytesPerMs) / deviation);
-  }
+  const computeMs = deviceMs + encodeMs + cloudMs;
+  const leftMs = deadlineMs - waitMs - computeMs - roundTripMs - profile.spread * computeMs - restMs;
+  const spread = Math.hypot(link.spread, candidate.bytesSpread);
   return finish({
     plan,
     deviceMs,
@@ -115,7 +108,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
     linkMs,
     cloudMs,
     totalMs,
-    inTime,
+    inTime: deadlineMs === Infinity ? 1 : chanceToCarry(link, aheadBytes + numBytes, leftMs, spread),
     share: shareOf(intervalMs, Math.max(deviceMs + encodeMs, sendMs, serviceMs)),
     numBytes,
     quality,
@@ -128,6 +121,21 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
     deviceBytes,
     utility: 0,
   });
+}
+
+/**
+ * The probability that the link carries so many bytes in the time left. While something is overdue, either the link has
+ * become slow, as slow as that shows, or it stands still and will go on as before: after a pause of unknown length that
+ * has lasted so long, it ends within the time left with a chance of `left / (left + lasted)`.
+ */
+function chanceToCarry(link: LinkEstimate, numBytes: number, leftMs: number, spread: number): number {
+  if (leftMs <= 0 || link.isDown) return 0;
+  const carries = (bytesPerSecond: number, ms: number): number =>
+    logistic(Math.log((bytesPerSecond * ms) / 1000 / numBytes) / spread);
+  const now = carries(link.bytesPerSecond ?? unknownBytesPerSecond, leftMs);
+  if (link.stalledMs <= 0 || link.usualBytesPerSecond === null) return now;
+  const resumes = leftMs / (leftMs + link.stalledMs);
+  return resumes * carries(link.usualBytesPerSecond, leftMs / 2) + (1 - resumes) * now;
 }
 
 const shareOf = (intervalMs: number, stageMs: number): number =>

@@ -1,4 +1,4 @@
-import type { Manifest, MeasuredLevel } from '@isthmus/core';
+import type { Clock, Manifest, MeasuredLevel } from '@isthmus/core';
 import { coderOf } from './candidates.js';
 import { profiledMs, type SplitPlan } from './plan.js';
 
@@ -36,6 +36,8 @@ export interface Profile {
 const weight = 0.3;
 // Frames differ; what the camera looks at differs more slowly.
 const bytesWeight = 0.1;
+// A queue that nobody has looked at for a while has been worked off, as far as anyone knows.
+const queueHalfLifeMs = 1_000;
 // How much a cut's own ratio follows what is seen at it; the common one follows everything.
 const ownWeight = 0.15;
 
@@ -46,10 +48,11 @@ const ownWeight = 0.15;
  */
 export function createProfile(options: {
   manifest: Manifest;
+  clock: Clock;
   deviceSlowdown?: number;
   cloudSlowdown?: number;
 }): Profile {
-  const { manifest } = options;
+  const { manifest, clock } = options;
   const lastCut = manifest.cuts.length - 1;
   const profiled = manifest.cuts.map((_, cut) => ({
     device: profiledMs(manifest, 0, cut),
@@ -61,13 +64,14 @@ export function createProfile(options: {
   const coding = createRatios(options.deviceSlowdown ?? 1);
   const decoding = createRatios(options.cloudSlowdown ?? 1);
   const coded = measuredTimes(manifest);
-  let queueMs = 0;
+  let queue = { meanMs: 0, atMs: clock.now() };
+  const queueMs = (): number => queue.meanMs * 0.5 ** ((clock.now() - queue.atMs) / queueHalfLifeMs);
 
   return {
     deviceMs: (to) => (profiled[to]?.device ?? 0) * device.of(to),
     encodeMs: (coder, profiledEncodeMs) => profiledEncodeMs * coding.of(coder),
     bytes: (coder, profiledBytes) => profiledBytes * sizes.of(coder),
-    queueMs: () => queueMs,
+    queueMs,
     decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
     cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
     get spread() {
@@ -84,7 +88,7 @@ export function createProfile(options: {
       if (expected.numBytesDeviation > 0) sizes.add(coderOf(codec, from), numBytes, expected.numBytes);
     },
     answered({ plan, queueMs: waitedMs, decodeMs, runMs }) {
-      queueMs += weight * (waitedMs - queueMs);
+      queue = { meanMs: queueMs() + weight * (waitedMs - queueMs()), atMs: clock.now() };
       cloud.add(plan.to, runMs, profiled[plan.to]?.cloud ?? 0);
       const expected = coded(plan.codec, plan.from, plan.level);
       if (expected !== undefined) decoding.add('', decodeMs, expected.decodeMs);
