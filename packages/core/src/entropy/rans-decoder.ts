@@ -3,6 +3,18 @@ import { readEscape } from './escape.js';
 import { ransHeaderBytes, ransLowest, type TableChoices } from './rans-encoder.js';
 import type { RansDecodingTables } from './rans-tables.js';
 
+/** Where a decoder is: what a loop over single values keeps in local variables. */
+export interface SuspendedRans {
+  /** The stream, and two words behind its end. */
+  readonly words: Uint16Array;
+  /** How many words the stream has, and how many of them were read. */
+  readonly end: number;
+  readonly next: number;
+  /** The state of the next value, and that of the one after it. */
+  readonly state: number;
+  readonly otherState: number;
+}
+
 /**
  * Decodes what `RansEncoder` wrote, from the first value to the last. The caller says how many values and which
  * table for each, so contexts may depend on everything decoded before.
@@ -183,6 +195,25 @@ export class RansDecoder {
     const state = this.#states[this.#turn]!;
     this.#take(state >>> count);
     return state & ((1 << count) - 1);
+  }
+
+  /** For a loop of this package that reads single values faster than by {@link readOne}; it ends in {@link resume}. */
+  suspend(): SuspendedRans {
+    const turn = this.#turn;
+    return {
+      words: this.#words,
+      end: this.#end,
+      next: this.#next,
+      state: this.#states[turn]!,
+      otherState: this.#states[1 - turn]!,
+    };
+  }
+
+  /** Goes on where such a loop has come to, its states as {@link suspend} gave them. */
+  resume(next: number, state: number, otherState: number): void {
+    this.#next = next;
+    this.#states[this.#turn] = state;
+    this.#states[1 - this.#turn] = otherState;
   }
 
   /**

@@ -4,13 +4,17 @@ import {
   type CalibratedTensor,
   groupOf,
   maxMagnitude,
+  maxSigned,
   numFeatures,
   one,
   priorOf,
 } from './model.js';
 
 const border = 2;
-const maxSigned = 8191;
+// An engine folds this into loops; what is imported it would read, check, and divide by, at every use.
+const unit = one;
+/** Bounds of what is known before a plane starts, so that sums stay within 32 bits. */
+const mostBase = 2 ** 28;
 
 /**
  * What the values decoded so far say about the next: how large it will be, and of which sign. Integers and sums of
@@ -28,12 +32,25 @@ export class PlaneContexts {
   readonly stride: number;
   /** Index of the first value within arrays that have a border. */
   readonly first: number;
+  /** Values of the plane under way, as far as signs are predicted from them: see {@link put}. */
+  readonly signed: Int32Array;
+  /** Magnitudes of their differences from the prediction, up to `maxMagnitude`. */
+  readonly magnitudes: Int32Array;
+  /**
+   * By column of a row: what is expected of a magnitude, and predicted of a value, before anything of that row is
+   * known. See {@link startRow}.
+   */
+  readonly expectedAbove: Int32Array;
+  readonly predictedAbove: Int32Array;
+  /** What the magnitude to the left, and the one left of that, add to the expected one. */
+  weightLeft = 0;
+  weightFar = 0;
+  /** What the value to the left adds to the predicted one. */
+  follow = 0;
+  /** Whether anything is predicted of the values of this component. */
+  isPredicted = false;
   readonly #tables: CalibratedTables;
   readonly #tensor: CalibratedTensor;
-  readonly #size: number;
-  /** Values of the plane under way, as far as signs are predicted from them. */
-  readonly #signed: Int32Array;
-  readonly #magnitudes: Int32Array;
   /** What is known before the plane starts. */
   readonly #base: Int32Array;
   /** Exponential averages of magnitudes over components, at every position: of the last few, and of many. */
@@ -43,13 +60,10 @@ export class PlaneContexts {
   #recentPrior = 0;
   #longPrior = 0;
   #prior = 0;
-  #left = 0;
   #up = 0;
   #corner = 0;
-  #weightLeft = 0;
   #weightUp = 0;
   #weightDiagonal = 0;
-  #weightFar = 0;
   #levelScale = 0;
 
   constructor(tables: CalibratedTables, tensor: CalibratedTensor) {
@@ -59,12 +73,14 @@ export class PlaneContexts {
     this.height = tensor.height;
     this.stride = tensor.width + 2 * border;
     this.first = border * this.stride + border;
-    this.#size = (tensor.height + 2 * border) * this.stride;
-    this.#signed = new Int32Array(this.#size);
-    this.#magnitudes = new Int32Array(this.#size);
-    this.#base = new Int32Array(this.#size);
-    this.#recent = new Int32Array(this.#size);
-    this.#long = new Int32Array(this.#size);
+    const size = (tensor.height + 2 * border) * this.stride;
+    this.signed = new Int32Array(size);
+    this.magnitudes = new Int32Array(size);
+    this.expectedAbove = new Int32Array(tensor.width);
+    this.predictedAbove = new Int32Array(tensor.width);
+    this.#base = new Int32Array(size);
+    this.#recent = new Int32Array(size);
+    this.#long = new Int32Array(size);
   }
 
   /** Call it before the first plane. */
@@ -87,13 +103,16 @@ export class PlaneContexts {
     const weights = this.#tables.weights;
     const at = groupOf(prior) * numFeatures;
     this.#prior = prior;
-    this.#left = this.#tensor.left[component]!;
-    this.#up = this.#tensor.up[component]!;
-    this.#corner = this.#left * this.#up;
-    this.#weightLeft = weights[at + 1]!;
+    const left = this.#tensor.left[component]!;
+    const up = this.#tensor.up[component]!;
+    this.follow = 64 * left;
+    this.#up = 64 * up;
+    this.#corner = left * up;
+    this.isPredicted = left !== 0 || up !== 0;
+    this.weightLeft = weights[at + 1]!;
     this.#weightUp = weights[at + 2]!;
     this.#weightDiagonal = weights[at + 3]!;
-    this.#weightFar = weights[at + 4]!;
+    this.weightFar = weights[at + 4]!;
     const ofPrior = prior * weights[at]!;
     const ofRecent = this.#ratio(this.#recentPrior) * weights[at + 5]!;
     const ofAround = this.#ratio(this.#recentPrior) * weights[at + 6]!;
@@ -109,14 +128,45 @@ export class PlaneContexts {
         const after = recent[i - stride + 1]! + recent[i + 1]! + recent[i + stride + 1]!;
         const now = recent[i]!;
         const around = (before + here + after - now) / 8;
-        const sum = ofPrior + (now * ofRecent + around * ofAround + long[i]! * ofLong) / one;
-        base[i] = Math.max(-268_435_456, Math.min(268_435_456, Math.floor(sum / one)));
+        const sum = (ofPrior + (now * ofRecent + around * ofAround + long[i]! * ofLong) / unit) / unit;
+        base[i] = sum > mostBase ? mostBase : sum < -mostBase ? -mostBase : Math.floor(sum);
         before = here;
         here = after;
       }
     }
-    this.#signed.fill(0);
-    this.#magnitudes.fill(0);
+  }
+
+  /**
+   * Works out {@link expectedAbove} and {@link predictedAbove} of a row, whose rows above are known: what can be done
+   * for all columns at once need not wait for one value after the other.
+   */
+  startRow(y: number): void {
+    const { magnitudes, signed, expectedAbove, predictedAbove, stride, width, weightFar } = this;
+    const base = this.#base;
+    const weightUp = this.#weightUp;
+    const weightDiagonal = this.#weightDiagonal;
+    const up = this.#up;
+    const corner = this.#corner;
+    let i = this.first + y * stride;
+    let above = i - stride;
+    let before = magnitudes[above - 1]!;
+    let here = magnitudes[above]!;
+    for (let x = 0; x < width; x++, i++, above++) {
+      const after = magnitudes[above + 1]!;
+      // At most 2^28 and six times 2^25: the sum fits 32 bits.
+      expectedAbove[x] =
+        base[i]! +
+        Math.imul(weightUp, here) +
+        Math.imul(weightDiagonal, before + after) +
+        Math.imul(weightFar, magnitudes[above - stride]!);
+      before = here;
+      here = after;
+    }
+    if (!this.isPredicted) return;
+    above -= width;
+    for (let x = 0; x < width; x++, above++) {
+      predictedAbove[x] = Math.imul(up, signed[above]!) - Math.imul(corner, signed[above - 1]!);
+    }
   }
 
   #ratio(prior: number): number {
@@ -125,25 +175,26 @@ export class PlaneContexts {
 
   /** The bin of the expected magnitude at index `i` of a plane with a border. */
   bin(i: number): number {
-    const magnitudes = this.#magnitudes;
+    const magnitudes = this.magnitudes;
     const above = i - this.stride;
     // At most 2^28 and six times 2^25: the sum fits 32 bits.
     return binOf(
       (this.#base[i]! +
-        Math.imul(this.#weightLeft, magnitudes[i - 1]!) +
+        Math.imul(this.weightLeft, magnitudes[i - 1]!) +
         Math.imul(this.#weightUp, magnitudes[above]!) +
         Math.imul(this.#weightDiagonal, magnitudes[above - 1]! + magnitudes[above + 1]!) +
-        Math.imul(this.#weightFar, magnitudes[i - 2]! + magnitudes[above - this.stride]!)) |
+        Math.imul(this.weightFar, magnitudes[i - 2]! + magnitudes[above - this.stride]!)) |
         0,
     );
   }
 
   /** The value as predicted from its neighbours, in 4096ths. */
   prediction(i: number): number {
-    const signed = this.#signed;
+    const signed = this.signed;
     const above = i - this.stride;
     return (
-      (64 * (Math.imul(this.#left, signed[i - 1]!) + Math.imul(this.#up, signed[above]!)) -
+      (Math.imul(this.follow, signed[i - 1]!) +
+        Math.imul(this.#up, signed[above]!) -
         Math.imul(this.#corner, signed[above - 1]!)) |
       0
     );
@@ -151,21 +202,21 @@ export class PlaneContexts {
 
   /** Takes note of a value and of its difference from the prediction. */
   put(i: number, value: number, residual: number): void {
-    this.#signed[i] = Math.max(-maxSigned, Math.min(maxSigned, value));
+    this.signed[i] = Math.max(-maxSigned, Math.min(maxSigned, value));
     const magnitude = residual < 0 ? -residual : residual;
-    this.#magnitudes[i] = Math.min(magnitude, maxMagnitude);
+    this.magnitudes[i] = Math.min(magnitude, maxMagnitude);
   }
 
   /** Ends a plane: one that was started, or one without a value other than zero. */
   finish(component: number, isCoded: boolean): void {
-    const [recent, long, magnitudes] = [this.#recent, this.#long, this.#magnitudes];
+    const [recent, long, magnitudes] = [this.#recent, this.#long, this.magnitudes];
     const prior = this.prior(component);
     this.#recentPrior += (prior - this.#recentPrior) >> 3;
     this.#longPrior += (prior - this.#longPrior) >> 6;
     for (let y = 0; y < this.height; y++) {
       let i = this.first + y * this.stride;
       for (const end = i + this.width; i < end; i++) {
-        const magnitude = isCoded ? magnitudes[i]! * one : 0;
+        const magnitude = isCoded ? magnitudes[i]! * unit : 0;
         recent[i] = recent[i]! + ((magnitude - recent[i]!) >> 3);
         long[i] = long[i]! + ((magnitude - long[i]!) >> 6);
       }
@@ -174,7 +225,7 @@ export class PlaneContexts {
 
   /** For fitting the weights: what they are multiplied with at `i`, in units of one. */
   features(i: number, out: Float64Array): void {
-    const [recent, magnitudes] = [this.#recent, this.#magnitudes];
+    const [recent, magnitudes] = [this.#recent, this.magnitudes];
     const above = i - this.stride;
     const below = i + this.stride;
     const around =

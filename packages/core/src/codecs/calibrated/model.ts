@@ -60,6 +60,8 @@ export const numContexts: number = numBins * numPredictions;
 export const numFlagBins = 16;
 /** Magnitudes above this are not told apart in contexts. */
 export const maxMagnitude = 1023;
+/** Values beyond are not told apart when signs are predicted from them. */
+export const maxSigned = 8191;
 /** The largest quantized magnitude; a frame beyond travels uncompressed. */
 export const maxQuantized: number = 2 ** 20;
 
@@ -70,6 +72,9 @@ export function binOf(expected: number): number {
   if (exponent > 22) return numBins - 1;
   return (exponent - 4) * 4 + ((expected >>> (exponent - 2)) & 3) + 1;
 }
+
+/** From this bin on, {@link plainBitsOf} is more than zero. */
+export const firstPlainBin = 41;
 
 /** How many low bits of a value in this bin are sent as they are, since nothing is known of them. */
 export function plainBitsOf(bin: number): number {
