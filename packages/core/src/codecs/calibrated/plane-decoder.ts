@@ -25,12 +25,19 @@ const mostQuantized = maxQuantized;
 /** Stands for a value that its table does not list: none can be as large. */
 const escaped = 2 ** 30;
 
+/** log2 of the slots of a bucket. */
+const bucketShift = 5;
+/** Stands for a bucket of more than one symbol. */
+const mixed = 255;
+
 /** Frequency tables as the loop over a plane looks values up. */
 interface Lookup {
   /** Per context: where the slots of its table begin, and its symbols. */
   ofContext: Int32Array;
   /** Whose a slot is: the number of a symbol within its table. */
   slots: Uint8Array | Uint16Array;
+  /** Whose all slots of a bucket are, or {@link mixed}: small enough to stay in the nearest cache. */
+  buckets: Uint8Array;
   /** Per symbol: its value or {@link escaped}; its frequency in the low 16 bits, its first slot in the upper. */
   ofSymbol: Int32Array;
 }
@@ -47,7 +54,11 @@ function prepareLookup({ tables, contexts }: CalibratedTables): Lookup {
     }
   }
   const ofContext = contexts.flatMap((table) => [table << precision, info[4 * table + 2]!]);
-  return { ofContext: Int32Array.from(ofContext), slots, ofSymbol };
+  const buckets = Uint8Array.from({ length: slots.length >> bucketShift }, (_, bucket) => {
+    const own = slots.subarray(bucket << bucketShift, (bucket + 1) << bucketShift);
+    return own[0]! < mixed && own.every((symbol) => symbol === own[0]) ? own[0]! : mixed;
+  });
+  return { ofContext: Int32Array.from(ofContext), slots, buckets, ofSymbol };
 }
 
 /** Per bin eight numbers: what is added to the values −3 (and below) to 3 (and above), and nothing. */
@@ -117,7 +128,7 @@ export class PlaneDecoder {
     }
     contexts.start(component);
     const { precision } = this.#prepared;
-    const { ofContext, slots, ofSymbol } = this.#lookup;
+    const { ofContext, slots, buckets, ofSymbol } = this.#lookup;
     const centroids = this.#centroids;
     const { magnitudes, signed, expectedAbove, predictedAbove } = contexts;
     const { weightLeft, weightFar, follow, isPredicted } = contexts;
@@ -157,7 +168,9 @@ export class PlaneDecoder {
           let residual = readBefore;
           if (residual === escaped) {
             const slot = state & mask;
-            const inTable = slots[(ofContext[context << 1]! + slot) | 0]!;
+            const at = (ofContext[context << 1]! + slot) | 0;
+            let inTable = buckets[at >>> bucketShift]!;
+            if (inTable === mixed) inTable = slots[at]!;
             const symbol = (ofContext[(context << 1) | 1]! + inTable) << 1;
             residual = ofSymbol[symbol]!;
             if (residual === escaped) break;
