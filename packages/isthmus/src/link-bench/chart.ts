@@ -1,8 +1,8 @@
 import { escapeHtml } from '../html.js';
 import type { Run } from './metrics.js';
 
-const [width, left, right] = [900, 56, 12];
-const gap = 26;
+const [width, left, right] = [900, 56, 20];
+const gap = 32;
 // Longer traces are shown by their beginning: a dot a frame must remain a dot.
 const longestMs = 120_000;
 
