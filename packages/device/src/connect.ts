@@ -129,6 +129,7 @@ function createSession<Frame>(
       );
     },
     controller: () => plans.controller,
+    isSkipping: plans.isSkipping,
     onUp: (accept) => plans.use(current(), accept),
     onState(event) {
       events.emit('link', event);

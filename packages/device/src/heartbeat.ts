@@ -9,7 +9,7 @@ export interface HeartbeatOptions {
   /** Bytes the socket has taken but not yet sent. */
   bufferedBytes: () => number;
   onRoundTrip: (durationMs: number) => void;
-  /** Whether nothing seems to get through; then pings are sent every quarter of a second. */
+  /** Whether nothing seems to get through, or nothing is sent for that; then a ping goes out every quarter of a second. */
   isOverdue: () => boolean;
   onDead: (error: IsthmusError) => void;
 }

@@ -34,7 +34,7 @@ export interface LinkHandlers {
   /** A request has failed: the receiver says so, or its result cannot be taken. */
   onRequestError(id: number, error: IsthmusError): void;
   onRoundTrip(durationMs: number): void;
-  /** Whether more was sent than has come through in its time: then life is looked for more often. */
+  /** Whether more was sent than has come through in its time, or frames are skipped: life is then looked for more often. */
   isOverdue(): boolean;
   /** The receiver takes no further requests. */
   onGoodbye(): void;

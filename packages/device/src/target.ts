@@ -19,9 +19,13 @@ export interface Target {
    * on what is under way; see `RunOptions.deadlineMs`.
    */
   deadlineMs?: number;
-  /** Plans less likely than this to be in time will not do. @default 0.5 */
+  /** Plans less likely than this to be in time are taken only when no other is left. @default 0 */
   deadlineProbability?: number;
-  /** Least expected quality, 0…1, as measured when the model was split. @default 0 */
+  /**
+   * Least expected quality, 0…1, as measured when the model was split; plans below are taken only when no other is left.
+   * @default 0 where quality is what is weighed; 0.99 for the objectives `latency`, `energy` and `bytes`, since the
+   * soonest and cheapest answers are worth nothing; 0.9995 without objective and deadline
+   */
   minQuality?: number;
   /** The same the other way round: `1 − minQuality`. */
   maxAccuracyDrop?: number;
@@ -43,14 +47,23 @@ export interface ResolvedTarget {
 }
 
 // Half floats, and nothing coarser.
-const defaultMinQuality = 0.9995;
+const plainMinQuality = 0.9995;
+// Objectives that would take any answer.
+const defaultMinQuality: Readonly<Record<Objective['kind'], number | undefined>> = {
+  quality: undefined,
+  utility: undefined,
+  latency: 0.99,
+  energy: 0.99,
+  bytes: 0.99,
+};
 
 /** @throws IsthmusError `usage/invalid` */
 export function resolveTarget(target: Target): ResolvedTarget {
   const { deadlineMs, deadlineProbability, maxAccuracyDrop, maxBytesPerHour, neverPixels, minCut } = target;
   const isPlain = target.objective === undefined && deadlineMs === undefined;
+  const objective = target.objective ?? { kind: isPlain ? 'latency' : 'quality' };
   const asked = target.minQuality ?? (maxAccuracyDrop === undefined ? undefined : 1 - maxAccuracyDrop);
-  const minQuality = asked ?? (isPlain ? defaultMinQuality : undefined);
+  const minQuality = asked ?? (isPlain ? plainMinQuality : defaultMinQuality[objective.kind]);
   const ranges: readonly (readonly [string, number | undefined, number])[] = [
     ['deadlineMs', deadlineMs, Infinity],
     ['deadlineProbability', deadlineProbability, 1],
@@ -66,7 +79,7 @@ export function resolveTarget(target: Target): ResolvedTarget {
   }
   const given = { deadlineMs, deadlineProbability, minQuality, maxBytesPerHour, neverPixels, minCut };
   return {
-    objective: target.objective ?? { kind: isPlain ? 'latency' : 'quality' },
+    objective,
     constraints: Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     energy: resolveEnergy(target.energy),
   };

@@ -30,6 +30,8 @@ export interface UplinkOptions {
   onReceipt: (receipt: ReceiptMessage) => void;
   /** Told what comes and goes, once the first link was accepted. */
   controller: () => Controller;
+  /** Whether frames are being skipped. */
+  isSkipping: () => boolean;
 }
 
 /** The way to the receiver: one link after another, the requests on it, and what is known of it. */
@@ -87,7 +89,7 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     onResult: requests.onResult,
     onRequestError: requests.onError,
     onRoundTrip: (durationMs) => observe((controller) => controller.roundTrip(durationMs)),
-    isOverdue: () => observe(({ estimate }) => estimate.phase === 'dead') === true,
+    isOverdue: () => more.isSkipping() || observe(({ estimate }) => estimate.phase === 'dead') === true,
     // Results of what is under way still come; the rest waits for the next link.
     onGoodbye: () => requests.detach(),
   };
