@@ -71,10 +71,15 @@ function parse(cli: CAC, args: readonly string[]): void {
   }
 }
 
+// As it was typed: cac makes minQuality of --min-quality.
+function optionName(path: readonly PropertyKey[]): string {
+  return path.join('.').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
 function asUsageError(error: unknown): IsthmusError {
   if (isIsthmusError(error)) return error;
   if (error instanceof z.ZodError) {
-    const problems = error.issues.map((issue) => `--${issue.path.join('.')}: ${issue.message}`);
+    const problems = error.issues.map((issue) => `--${optionName(issue.path)}: ${issue.message}`);
     return new IsthmusError('usage/invalid', `${problems.join('; ')}. See --help.`, { cause: error });
   }
   // cac throws its own error class for unknown options and missing arguments.

@@ -1,13 +1,26 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Interpretation, IsthmusError, toIsthmusError } from '@isthmus/core';
-import { connect, type Frame, type FrameResult, listModels, type Session } from '@isthmus/device';
+import {
+  type ConnectOptions,
+  connect,
+  type Frame,
+  type FrameResult,
+  listModels,
+  type Session,
+} from '@isthmus/device';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 import type { CAC } from 'cac';
 import { z } from 'zod';
 import type { CliContext } from '../cli.js';
+import { playCamera } from '../live/play-camera.js';
 import { describePlan, type PlanChoice, parsePlans } from '../plan-options.js';
 import { formatBytes, formatMs, formatTable } from '../table.js';
+import { addTargetOptions, targetOf } from '../target-options.js';
+
+const defaultDeadlineMs = 200;
+const defaultFps = 10;
+const defaultDurationSeconds = 30;
 
 const text = z.coerce.string();
 const texts = z.union([z.array(text), text]).transform((value) => [value].flat());
@@ -19,6 +32,11 @@ const optionsSchema = z.object({
   repeat: z.coerce.number().int().min(1).max(1_000_000).default(1),
   threads: z.coerce.number().int().min(1).max(256).optional(),
   json: z.boolean().default(false),
+  camera: text.optional(),
+  fps: z.coerce.number().positive().max(1000).default(defaultFps),
+  trace: text.optional(),
+  live: z.boolean().default(false),
+  duration: z.coerce.number().positive().max(86_400).default(defaultDurationSeconds),
 });
 
 /** A frame's answer as `isthmus run --json` prints it. */
@@ -38,37 +56,85 @@ export type RunLine = FrameLine | { image: string; error: { code: string; messag
 
 /** `isthmus run`: a device, from the shell. */
 export function addRunCommand(cli: CAC, context: CliContext): void {
-  cli
-    .command('run <url> <...images>', 'Run pictures through a model that is split with a receiver')
+  const command = cli
+    .command('run <url> [...images]', 'Run pictures through a model that is split with a receiver')
     .option('--model <name>', 'Which model [default: the only one the receiver serves]')
     .option('--plan <plan>', 'auto, local, all, or CUT/CODEC/LEVEL as in 2/quantized/4-bit (repeatable)', {
       default: 'auto',
     })
     .option('--token <token>', "The receiver's token; also read from ISTHMUS_TOKEN")
-    .option('--deadline <ms>', 'Milliseconds in which an answer is of use')
+    .option('--deadline <ms>', 'Milliseconds in which an answer is of use [default with --camera: 200]')
     .option('--repeat <n>', 'Run every picture so many times', { default: 1 })
     .option('--threads <n>', 'Threads of ONNX Runtime [default: its own choice]')
     .option('--json', 'Print one line of JSON per frame')
+    .option('--camera <path>', 'Play pictures as a camera: a folder, a .txt list of files, or one picture')
+    .option('--fps <n>', `Frames a second of the camera [default: ${defaultFps}]`)
+    .option('--duration <s>', `Seconds that the camera plays [default: ${defaultDurationSeconds}]`)
+    .option('--trace <file>', "Shape the camera's uplink as this trace: a file, or synthetic:KIND")
+    .option('--live', 'Show every frame of the camera, not only what came of them all')
     .example('isthmus run ws://127.0.0.1:8787 photo.jpg')
     .example('isthmus run ws://127.0.0.1:8787 photos/*.jpg --plan 2/quantized/4-bit --plan local')
-    .action(async (url: string, images: string[], raw: unknown) => {
-      const options = optionsSchema.parse(raw);
-      const token = options.token ?? context.env.ISTHMUS_TOKEN;
-      const { signal } = context;
-      const model = options.model ?? (await onlyModel(url, token, signal));
-      const runtime = createNodeRuntime(options.threads === undefined ? {} : { threads: options.threads });
-      try {
-        const session = await connect(url, { model, runtime, signal, ...(token !== undefined && { token }) });
-        try {
-          const plans = parsePlans(options.plan, session.manifest);
-          await runAll(session, images, plans, options, context);
-        } finally {
-          await session.close();
-        }
-      } finally {
-        await runtime.close();
+    .example('isthmus run ws://127.0.0.1:8787 --camera photos --trace synthetic:lte --deadline 200 --live');
+  addTargetOptions(command).action(async (url: string, images: string[], raw: unknown) => {
+    const options = optionsSchema.parse(raw);
+    const token = options.token ?? context.env.ISTHMUS_TOKEN;
+    const { signal } = context;
+    const { camera } = options;
+    checkSource(camera, images, raw);
+    const model = options.model ?? (await onlyModel(url, token, signal));
+    const runtime = createNodeRuntime(options.threads === undefined ? {} : { threads: options.threads });
+    try {
+      const connectOptions: ConnectOptions = {
+        model,
+        runtime,
+        signal,
+        ...targetOf(raw, options.deadline ?? (camera === undefined ? undefined : defaultDeadlineMs)),
+        ...(token !== undefined && { token }),
+      };
+      if (camera !== undefined) {
+        const { fps, plan, trace, live: isLive, json: isJson, deadline = defaultDeadlineMs } = options;
+        await playCamera(
+          {
+            ...{ url, connectOptions, camera, fps, plan, trace, isLive, isJson },
+            durationMs: 1000 * options.duration,
+            deadlineMs: deadline,
+            describeAnswer: ({ output }) => describeOutput(output),
+          },
+          context,
+        );
+        return;
       }
-    });
+      const session = await connect(url, connectOptions);
+      try {
+        const plans = parsePlans(options.plan, session.manifest);
+        await runAll(session, images, plans, options, context);
+      } finally {
+        await session.close();
+      }
+    } finally {
+      await runtime.close();
+    }
+  });
+}
+
+const cameraOptions = ['fps', 'trace', 'live', 'duration'] as const;
+
+/** @throws IsthmusError `usage/invalid` unless there is one source of pictures, and no option of another */
+function checkSource(camera: string | undefined, images: readonly string[], raw: unknown): void {
+  if (camera !== undefined && images.length > 0) {
+    throw new IsthmusError('usage/invalid', 'Name pictures, or play them with --camera, not both.');
+  }
+  if (camera === undefined && images.length === 0) {
+    throw new IsthmusError(
+      'usage/invalid',
+      'Name the pictures to run, or play some as a camera: --camera FOLDER.',
+    );
+  }
+  const given = cameraOptions.filter((name) => Object.hasOwn(Object(raw), name));
+  if (camera === undefined && given.length > 0) {
+    const names = given.map((name) => `--${name}`).join(', ');
+    throw new IsthmusError('usage/invalid', `Only with --camera there is ${names}.`);
+  }
 }
 
 async function onlyModel(url: string, token: string | undefined, signal: AbortSignal): Promise<string> {

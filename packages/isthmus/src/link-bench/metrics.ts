@@ -96,7 +96,7 @@ function percentiles(values: number[]): { p50: number; p95: number; p99: number 
 
 const ascending = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
 
-// The nearest rank: a value that was there.
-function percentile(sorted: readonly number[], share: number): number {
+/** The nearest rank: a value that was there; 0 of none. */
+export function percentile(sorted: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0;
 }
