@@ -23,6 +23,21 @@ export async function startReceiver(
   const folder = await mkdtemp(join(tmpdir(), 'isthmus-bench-'));
   const paths = bundles.map(({ manifest }) => join(folder, manifest.model));
   for (const [index, path] of paths.entries()) await writeBundle(path, bundles[index]!);
+  const receiver = await serveFolders(paths, threads);
+  return {
+    ...receiver,
+    async stop() {
+      await receiver.stop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The same with bundles that lie in folders. */
+export async function serveFolders(
+  paths: readonly string[],
+  threads: number | undefined,
+): Promise<ReceiverProcess> {
   const bin = join(dirname(createRequire(import.meta.url).resolve('isthmus')), 'bin.js');
   const options = [
     '--port',
@@ -46,7 +61,6 @@ export async function startReceiver(
     async stop() {
       child.kill('SIGTERM');
       await exited;
-      await rm(folder, { recursive: true, force: true });
     },
   };
 }

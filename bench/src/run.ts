@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { formatCodecBrowser, measureCodecBrowser } from './codec-browser.js';
+import { compareLinks, formatComparisons, type LinkComparison } from './link-sockets.js';
 import { ortVersion } from './onnxruntime.js';
 import { measureOverhead } from './overhead.js';
 import { formatMeasured } from './report.js';
@@ -29,32 +30,30 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '100' },
     threads: { type: 'string' },
     model: { type: 'string', multiple: true },
+    // Of link-sockets.
+    bundle: { type: 'string' },
+    images: { type: 'string' },
+    frames: { type: 'string' },
+    trace: { type: 'string', multiple: true },
+    deadline: { type: 'string', multiple: true, default: ['200'] },
+    duration: { type: 'string', default: '60' },
+    memory: { type: 'string', default: '7000000' },
   },
 });
 const name = positionals[0] ?? '';
+const threads = values.threads === undefined ? undefined : Number(values.threads);
 const benchmark = benchmarks[name];
-if (benchmark === undefined) {
+if (benchmark === undefined && name !== 'link-sockets') {
   console.error(
-    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]`,
+    `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]
+       npm run bench -- link-sockets --bundle FOLDER --images FOLDER --frames FILE --trace TRACE…
+         [--deadline MS]… [--duration S] [--memory BYTES] [--threads N] [--json FILE]`,
   );
   process.exit(2);
 }
 
-const options: RoundsOptions = {
-  rounds: Number(values.rounds),
-  warmup: 10,
-  pauseMs: 80,
-  threads: values.threads === undefined ? undefined : Number(values.threads),
-  onRound: (done, total) => {
-    if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${total} rounds `);
-  },
-};
-const results: Record<string, Measured[]> = {};
 const loadBefore = loadavg()[0]!;
-for (const model of values.model ?? benchmark.models) {
-  results[model] = await benchmark.measure(model, options);
-  console.log(`\n${model}, ${options.rounds} rounds\n\n${benchmark.format(results[model])}`);
-}
+const found = benchmark === undefined ? await runLinkSockets() : await runRounded(benchmark);
 if (values.json !== undefined) {
   const record = {
     benchmark: name,
@@ -63,10 +62,47 @@ if (values.json !== undefined) {
     machine: `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores`,
     software: `Node ${process.version}, onnxruntime-node ${ortVersion}, ${process.platform} ${process.arch}`,
     load: { before: loadBefore, after: loadavg()[0] },
-    unit: 'milliseconds: median, first and third quartile',
-    rounds: options.rounds,
-    threads: options.threads ?? 'default',
-    results,
+    ...found,
   };
   await writeFile(values.json, `${JSON.stringify(record, null, 1)}\n`);
+}
+
+async function runRounded({ measure, format, models }: Benchmark): Promise<object> {
+  const options: RoundsOptions = {
+    rounds: Number(values.rounds),
+    warmup: 10,
+    pauseMs: 80,
+    threads,
+    onRound: (done, total) => {
+      if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${total} rounds `);
+    },
+  };
+  const results: Record<string, Measured[]> = {};
+  for (const model of values.model ?? models) {
+    results[model] = await measure(model, options);
+    console.log(`\n${model}, ${options.rounds} rounds\n\n${format(results[model])}`);
+  }
+  return {
+    unit: 'milliseconds: median, first and third quartile',
+    rounds: options.rounds,
+    threads: threads ?? 'default',
+    results,
+  };
+}
+
+async function runLinkSockets(): Promise<{ threads: number | 'default'; results: LinkComparison[] }> {
+  const { bundle, images, frames, trace: traces } = values;
+  if (bundle === undefined || images === undefined || frames === undefined || traces === undefined) {
+    console.error('link-sockets takes --bundle, --images, --frames and --trace.');
+    process.exit(2);
+  }
+  const results = await compareLinks({
+    ...{ bundle, images, frames, traces, threads },
+    deadlinesMs: values.deadline.map(Number),
+    durationMs: 1000 * Number(values.duration),
+    maxDeviceBytes: Number(values.memory),
+    onRun: (result) => console.error(formatComparisons([result]).split('\n').at(-1)),
+  });
+  console.log(`\nsockets, simulation\n\n${formatComparisons(results)}`);
+  return { threads: threads ?? 'default', results };
 }

@@ -6,6 +6,9 @@ export interface ControllerPolicyOptions {
   tuning?: Partial<ControllerTuning> | undefined;
 }
 
+// As the device: after a frame was skipped, it looks sooner for what the link carries.
+const skippingMs = 1_000;
+
 /**
  * The controller of `@isthmus/planner`, as the device runs it: it is told what the device learns, starts with nothing
  * but the bundle's profile, and has to fetch the spans it wants.
@@ -25,12 +28,18 @@ export function controllerPolicy(options: ControllerPolicyOptions = {}): PolicyF
       },
       ...(options.tuning !== undefined && { tuning: options.tuning }),
     });
+    let skippedMs = -Infinity;
     const { dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip } = controller;
     return {
       ...{ dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip },
       name: 'controller',
       spans: controller,
-      decide: ({ capturedMs }) => controller.decide({ capturedMs }),
+      isOverdue: () => clock.now() - skippedMs < skippingMs || controller.estimate.phase === 'dead',
+      decide({ capturedMs }) {
+        const decision = controller.decide({ capturedMs });
+        skippedMs = decision.plan.kind === 'skip' ? clock.now() : -Infinity;
+        return decision;
+      },
     };
   };
 }

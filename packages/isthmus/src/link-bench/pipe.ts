@@ -23,7 +23,7 @@ export interface Pipe {
 }
 
 // As the device's pump: what a socket and the bottleneck's buffer hold cannot be taken back.
-const windowBytes = 65_536;
+const defaultWindowBytes = 65_536;
 
 interface Message {
   id: number;
@@ -37,7 +37,11 @@ interface Message {
  * bytes go through one after the other at the rate of the trace. The window only says what an abandoned packet still
  * costs: the bytes up to the chunk with which the socket was last filled.
  */
-export function createPipe(trace: LinkTrace, events: EventQueue): Pipe {
+export function createPipe(
+  trace: LinkTrace,
+  events: EventQueue,
+  windowBytes: number = defaultWindowBytes,
+): Pipe {
   let queue: Message[] = [];
   let headSinceMs = 0;
   let stopHead: () => void = () => {};

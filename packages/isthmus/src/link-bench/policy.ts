@@ -28,6 +28,8 @@ export interface Policy extends Partial<Observer> {
   spans?: Pick<Controller, 'spanReady' | 'spanDropped'>;
   /** Whether the link is kept under observation when nothing else goes over it. @default true */
   pings?: boolean;
+  /** Whether the link is to be pinged every quarter of a second: nothing seems to get through. @default after a silence */
+  isOverdue?(): boolean;
   decide(frame: FrameContext): Choice;
 }
 

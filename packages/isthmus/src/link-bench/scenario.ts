@@ -2,6 +2,12 @@ import { createRandom, normal } from './random.js';
 import type { LinkTrace } from './trace.js';
 import type { Workload } from './workload.js';
 
+/** A time in which a machine did something else. */
+export interface Pause {
+  fromMs: number;
+  toMs: number;
+}
+
 /** Everything of a run but the policy: the same for all of them. */
 export interface Scenario {
   workload: Workload;
@@ -13,6 +19,14 @@ export interface Scenario {
   /** What each frame takes on the device, and in the cloud, over what is expected. */
   deviceNoise: Float64Array;
   cloudNoise: Float64Array;
+  /** From the capture of each frame until the device may begin: reading the picture. @default 0 */
+  prepareMs?: Float64Array;
+  /** What each packet waits at the receiver beside others: the way into its worker and back. @default 0 */
+  cloudWaitMs?: Float64Array;
+  /** When the device was given no processor, in order: nothing comes in or goes on then. @default never */
+  pauses?: readonly Pause[];
+  /** Bytes that the device's socket and what follows it hold, and that cannot be taken back. @default 65_536 */
+  windowBytes?: number;
 }
 
 export interface ScenarioOptions {

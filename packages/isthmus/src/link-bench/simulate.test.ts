@@ -64,7 +64,7 @@ test('a frame takes what its stages take, and a policy learns of each when the d
     ['answered', 114.32],
   ]);
   expect(log[0]![2]).toEqual({ to: 1, durationMs: 10 });
-  expect(log[2]![2]).toEqual({ id: 0, numBytes: 5020 });
+  expect(log[2]![2]).toEqual({ id: 0, numBytes: 5032 });
   expect(log[4]![2]).toMatchObject({ plan: chosen, queueMs: 0, decodeMs: 2, runMs: 30 });
 });
 
@@ -236,4 +236,62 @@ test('simple rules go down when the link does, and come back', () => {
   expect(Math.max(...levels(22_000, 29_000))).toBe(0.6);
   expect(levels(41_000, 44_500)).toEqual([]);
   expect(Math.max(...levels(55_000, 60_000))).toBe(1);
+});
+
+test('frames wait until they are read, and packets for the way into the receiver', () => {
+  const { factory, log } = recorded([plan(1, 'quantized', 0)]);
+  const scenario = quietScenario({
+    ...{ trace: constantTrace(100), deadlineMs: 200, numFrames: 1 },
+    ...{ prepareMs: Float64Array.of(7), cloudWaitMs: Float64Array.of(3) },
+  });
+  const [frame] = simulate(scenario, factory).frames;
+  expect(frame!.latencyMs).toBeCloseTo(114.32 + 7 + 3, 9);
+  expect(log.at(-1)).toMatchObject(['answered', frame!.latencyMs, { queueMs: 3 }]);
+});
+
+test('nothing goes on while the device is paused', () => {
+  const { factory, log } = recorded([plan(1, 'quantized', 0)]);
+  // In the middle of encoding, and when it would be answered.
+  const pauses = [
+    { fromMs: 11, toMs: 15 },
+    { fromMs: 100, toMs: 140 },
+  ];
+  const scenario = quietScenario({ trace: constantTrace(100), deadlineMs: 200, numFrames: 1, pauses });
+  expect(simulate(scenario, factory).frames).toMatchObject([{ state: 'answered', latencyMs: 140 }]);
+  const times = log.map(([name, atMs]) => [name, Math.round(100 * atMs) / 100]);
+  expect(times).toEqual([
+    ['ran', 15],
+    ['encoded', 15],
+    ['sent', 15],
+    ['arrived', 85.32],
+    ['answered', 140],
+  ]);
+});
+
+test('what the socket holds goes through in vain', () => {
+  const run = (windowBytes: number) => {
+    const workload = smallWorkload({ manifest: wide() });
+    const scenario = quietScenario({ workload, trace: constantTrace(100), numFrames: 1, windowBytes });
+    return simulate(scenario, scheduledPolicy('large', [plan(0, 'raw', 0)])).frames[0]!.wireBytes;
+  };
+  expect(run(16_384)).toBeLessThan(run(65_536));
+  // All of 800 kB is in the buffers of the kernel.
+  expect(run(4_194_304)).toBeGreaterThan(800_000);
+});
+
+test('the link is pinged as often as the policy wants it', () => {
+  const roundTripsOf = (isOverdue: boolean): number[] => {
+    const roundTrips: number[] = [];
+    const factory: PolicyFactory = () => ({
+      name: 'skips',
+      isOverdue: () => isOverdue,
+      roundTrip: (durationMs) => roundTrips.push(Math.round(durationMs)),
+      decide: ({ index }) => ({ plan: index === 0 ? plan(1, 'quantized', 1) : { kind: 'skip' } }),
+    });
+    simulate(quietScenario({ trace: constantTrace(100), numFrames: 60 }), factory);
+    return roundTrips;
+  };
+  // Connecting has told the round trip; then one in five seconds, or one every quarter of a second.
+  expect(roundTripsOf(false)).toEqual([20, 20, 20, 20]);
+  expect(roundTripsOf(true).length).toBeGreaterThan(20);
 });

@@ -1,10 +1,10 @@
-import { IsthmusError } from '@isthmus/core';
+import { IsthmusError, requestHeaderBytes } from '@isthmus/core';
 import { type EnergyModel, energyPresets, joulesOf } from '@isthmus/planner';
 import { createEventQueue } from './events.js';
 import { startPings } from './pings.js';
 import { createPipe, type Delivery } from './pipe.js';
 import type { Policy, PolicyFactory } from './policy.js';
-import type { Scenario } from './scenario.js';
+import type { Pause, Scenario } from './scenario.js';
 import { createSpanLoader } from './span-loader.js';
 import type { PlanOption } from './workload.js';
 
@@ -42,8 +42,8 @@ interface Started extends FrameOutcome {
 const receiverClockMs = 1e6;
 
 /**
- * One run of a policy, in simulated time. A camera gives a frame every so often. The device does one thing at a time; a
- * frame that comes meanwhile waits, in place of one that waits already. The uplink is a pipe behind a window (see
+ * One run of a policy, in simulated time, on a device that has just connected. A camera gives a frame every so often.
+ * The device does one thing at a time; a frame that comes meanwhile waits, in place of one that waits already. The uplink is a pipe behind a window (see
  * `createPipe`); at its deadline the rest of a packet is taken back. The receiver handles packets one by one in the
  * order they come, and drops what is past its deadline when its turn comes. The way back only takes the delay. A policy
  * learns of everything when the device would; `socket.bufferedAmount` tells it nothing, as where the system's
@@ -55,9 +55,10 @@ export function simulate(
   { energy = energyPresets.phoneLte }: { energy?: EnergyModel } = {},
 ): RunOutcome {
   const { workload, trace, deadlineMs, intervalMs, numFrames, deviceNoise, cloudNoise } = scenario;
+  const { prepareMs, cloudWaitMs, pauses = [] } = scenario;
   const { delayMs } = trace;
   const events = createEventQueue();
-  const pipe = createPipe(trace, events);
+  const pipe = createPipe(trace, events, scenario.windowBytes);
   const policy: Policy = createPolicy({ workload, deadlineMs, clock: events });
   const spans = createSpanLoader(workload.manifest, policy, events, delayMs);
   const frames: FrameOutcome[] = [];
@@ -65,7 +66,6 @@ export function simulate(
   let isBusy = false;
   let waiting: number | undefined;
   let cloudFreeMs = 0;
-  let heardMs = 0;
 
   const begin = (index: number): void => {
     const capturedMs = index * intervalMs;
@@ -88,7 +88,9 @@ export function simulate(
     frames[index] = frame;
     started.push(frame);
     isBusy = true;
-    events.at(events.now() + frame.computeMs, () => finishComputing(frame, chosen, noise));
+    events.at(afterPause(events.now() + frame.computeMs, pauses), () =>
+      finishComputing(frame, chosen, noise),
+    );
     // Last of all at its time: an answer just then is still in time.
     events.at(frame.deadlineAtMs, () => expire(frame), 2);
   };
@@ -101,7 +103,8 @@ export function simulate(
     } else {
       const { codec, from, level } = plan;
       const numBytes = chosen.packetBytes[frame.index % workload.numPictures] ?? 0;
-      policy.encoded?.({ codec, from, level, durationMs: noise * encodeMs, numBytes });
+      const payloadBytes = Math.max(0, numBytes - requestHeaderBytes);
+      policy.encoded?.({ codec, from, level, durationMs: noise * encodeMs, numBytes: payloadBytes });
       if (events.now() < frame.deadlineAtMs) send(frame, chosen, numBytes);
     }
     isBusy = false;
@@ -113,7 +116,8 @@ export function simulate(
   const send = (frame: Started, chosen: PlanOption, numBytes: number): void => {
     frame.wireBytes = chosen.wireBytes[frame.index % workload.numPictures] ?? 0;
     frame.sentMs = events.now();
-    policy.sent?.({ id: frame.index, numBytes });
+    policy.sent?.({ id: frame.index, numBytes: frame.wireBytes });
+    pings?.watch();
     pipe.send(frame.index, frame.wireBytes, (delivery) => receive(frame, chosen, numBytes, delivery));
   };
 
@@ -122,7 +126,8 @@ export function simulate(
     const { plan } = chosen;
     if (plan.kind === 'local') return;
     const [firstMs, lastMs] = [delivery.firstMs + delayMs, delivery.lastMs + delayMs];
-    hear(lastMs + delayMs, () => {
+    events.at(afterPause(lastMs + delayMs, pauses), () => {
+      pings?.heard();
       const clock = { firstMs: firstMs + receiverClockMs, lastMs: lastMs + receiverClockMs };
       policy.arrived?.({ id: frame.index, numBytes, ...clock });
     });
@@ -131,17 +136,13 @@ export function simulate(
     if (startMs > firstMs + allowedMs) return;
     const noise = cloudNoise[frame.index] ?? 1;
     const [decodeMs, runMs] = [noise * chosen.decodeMs, noise * chosen.cloudMs];
-    cloudFreeMs = startMs + decodeMs + runMs;
-    hear(cloudFreeMs + delayMs, () => {
+    const waitMs = cloudWaitMs?.[frame.index] ?? 0;
+    const queueMs = startMs - lastMs + waitMs;
+    cloudFreeMs = startMs + waitMs + decodeMs + runMs;
+    events.at(afterPause(cloudFreeMs + delayMs, pauses), () => {
+      pings?.heard();
       finish(frame);
-      policy.answered?.({ plan, queueMs: startMs - lastMs, decodeMs, runMs });
-    });
-  };
-
-  const hear = (atMs: number, callback: () => void): void => {
-    events.at(atMs, () => {
-      heardMs = events.now();
-      callback();
+      policy.answered?.({ plan, queueMs, decodeMs, runMs });
     });
   };
 
@@ -163,6 +164,12 @@ export function simulate(
 
   const capture = (index: number): void => {
     if (index + 1 < numFrames) events.at((index + 1) * intervalMs, () => capture(index + 1), 0);
+    const readyMs = events.now() + (prepareMs?.[index] ?? 0);
+    if (readyMs > events.now()) events.at(readyMs, () => offer(index), 0);
+    else offer(index);
+  };
+
+  const offer = (index: number): void => {
     if (!isBusy) {
       begin(index);
       return;
@@ -174,16 +181,7 @@ export function simulate(
     waiting = index;
   };
 
-  if (policy.pings !== false) {
-    startPings({
-      events,
-      pipe,
-      delayMs,
-      heardMs: () => heardMs,
-      hear,
-      onRoundTrip: (ms) => policy.roundTrip?.(ms),
-    });
-  }
+  const pings = policy.pings === false ? undefined : startPings({ events, pipe, delayMs, policy });
   events.at(0, () => capture(0), 0);
   events.runUntil(numFrames * intervalMs + deadlineMs);
   if (waiting !== undefined) frames[waiting] = without('missed');
@@ -194,6 +192,10 @@ export function simulate(
     frame.joules = joulesOf(energy, { computeMs, sendMs, waitMs, numBytes: wireBytes });
   }
   return { policy: policy.name, frames, deliveredBytes: pipe.deliveredBytes };
+}
+
+function afterPause(atMs: number, pauses: readonly Pause[]): number {
+  return pauses.find(({ fromMs, toMs }) => atMs >= fromMs && atMs < toMs)?.toMs ?? atMs;
 }
 
 function without(state: FrameOutcome['state']): FrameOutcome {

@@ -42,7 +42,11 @@ export function createSpanLoader(
       if (prepare === null || held.has(prepare) || asked.has(prepare)) return;
       asked.add(prepare);
       const { files } = describeSpan(manifest, 0, prepare);
-      const missing = files.filter(({ path }) => !fetched.has(path));
+      // Its codecs' tables come with it.
+      const tables = manifest.codecs
+        .filter(({ paths }) => paths.some(({ from }) => from === prepare))
+        .flatMap((codec) => codec.files);
+      const missing = [...files, ...tables].filter(({ path }) => !fetched.has(path));
       for (const { path } of missing) fetched.add(path);
       const fetchMs =
         missing.length > 0 ? (1000 * bytesOf(missing)) / downlinkBytesPerSecond + 2 * delayMs : 0;
