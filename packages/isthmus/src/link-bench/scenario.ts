@@ -23,7 +23,7 @@ export interface Scenario {
   prepareMs?: Float64Array;
   /** What each packet waits at the receiver beside others: the way into its worker and back. @default 0 */
   cloudWaitMs?: Float64Array;
-  /** When the device was given no processor, in order: nothing comes in or goes on then. @default never */
+  /** When the device, and a shaped link in its process, were given no processor: nothing goes on then. @default never */
   pauses?: readonly Pause[];
   /** Bytes that the device's socket and what follows it hold, and that cannot be taken back. @default 65_536 */
   windowBytes?: number;

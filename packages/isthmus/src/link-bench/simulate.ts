@@ -4,7 +4,7 @@ import { createEventQueue } from './events.js';
 import { startPings } from './pings.js';
 import { createPipe, type Delivery } from './pipe.js';
 import type { Policy, PolicyFactory } from './policy.js';
-import type { Pause, Scenario } from './scenario.js';
+import type { Scenario } from './scenario.js';
 import { createSpanLoader } from './span-loader.js';
 import type { PlanOption } from './workload.js';
 
@@ -67,6 +67,9 @@ export function simulate(
   let waiting: number | undefined;
   let cloudFreeMs = 0;
 
+  const afterPause = (atMs: number): number =>
+    pauses.find(({ fromMs, toMs }) => atMs >= fromMs && atMs < toMs)?.toMs ?? atMs;
+
   const begin = (index: number): void => {
     const capturedMs = index * intervalMs;
     const { plan, prepare, evict } = policy.decide({ index, capturedMs, deadlineMs });
@@ -88,9 +91,7 @@ export function simulate(
     frames[index] = frame;
     started.push(frame);
     isBusy = true;
-    events.at(afterPause(events.now() + frame.computeMs, pauses), () =>
-      finishComputing(frame, chosen, noise),
-    );
+    events.at(afterPause(events.now() + frame.computeMs), () => finishComputing(frame, chosen, noise));
     // Last of all at its time: an answer just then is still in time.
     events.at(frame.deadlineAtMs, () => expire(frame), 2);
   };
@@ -125,8 +126,8 @@ export function simulate(
   const receive = (frame: Started, chosen: PlanOption, numBytes: number, delivery: Delivery): void => {
     const { plan } = chosen;
     if (plan.kind === 'local') return;
-    const [firstMs, lastMs] = [delivery.firstMs + delayMs, delivery.lastMs + delayMs];
-    events.at(afterPause(lastMs + delayMs, pauses), () => {
+    const [firstMs, lastMs] = [afterPause(delivery.firstMs + delayMs), afterPause(delivery.lastMs + delayMs)];
+    events.at(afterPause(lastMs + delayMs), () => {
       pings?.heard();
       const clock = { firstMs: firstMs + receiverClockMs, lastMs: lastMs + receiverClockMs };
       policy.arrived?.({ id: frame.index, numBytes, ...clock });
@@ -139,7 +140,7 @@ export function simulate(
     const waitMs = cloudWaitMs?.[frame.index] ?? 0;
     const queueMs = startMs - lastMs + waitMs;
     cloudFreeMs = startMs + waitMs + decodeMs + runMs;
-    events.at(afterPause(cloudFreeMs + delayMs, pauses), () => {
+    events.at(afterPause(afterPause(cloudFreeMs) + delayMs), () => {
       pings?.heard();
       finish(frame);
       policy.answered?.({ plan, queueMs, decodeMs, runMs });
@@ -192,10 +193,6 @@ export function simulate(
     frame.joules = joulesOf(energy, { computeMs, sendMs, waitMs, numBytes: wireBytes });
   }
   return { policy: policy.name, frames, deliveredBytes: pipe.deliveredBytes };
-}
-
-function afterPause(atMs: number, pauses: readonly Pause[]): number {
-  return pauses.find(({ fromMs, toMs }) => atMs >= fromMs && atMs < toMs)?.toMs ?? atMs;
 }
 
 function without(state: FrameOutcome['state']): FrameOutcome {
