@@ -251,20 +251,20 @@ test('frames wait until they are read, and packets for the way into the receiver
 
 test('nothing goes on while the device is paused', () => {
   const { factory, log } = recorded([plan(1, 'quantized', 0)]);
-  // In the middle of encoding, and when it would be answered.
+  // In the middle of encoding, and when the answer comes to the link back.
   const pauses = [
     { fromMs: 11, toMs: 15 },
     { fromMs: 100, toMs: 140 },
   ];
   const scenario = quietScenario({ trace: constantTrace(100), deadlineMs: 200, numFrames: 1, pauses });
-  expect(simulate(scenario, factory).frames).toMatchObject([{ state: 'answered', latencyMs: 140 }]);
+  expect(simulate(scenario, factory).frames).toMatchObject([{ state: 'answered', latencyMs: 150 }]);
   const times = log.map(([name, atMs]) => [name, Math.round(100 * atMs) / 100]);
   expect(times).toEqual([
     ['ran', 15],
     ['encoded', 15],
     ['sent', 15],
     ['arrived', 85.32],
-    ['answered', 140],
+    ['answered', 150],
   ]);
 });
 
