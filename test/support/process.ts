@@ -38,11 +38,18 @@ export interface ReceiverProcess {
   stop(): Promise<number | null>;
 }
 
-/** Starts `isthmus serve` and waits until it is ready. */
-export async function serve(args: readonly string[]): Promise<ReceiverProcess> {
-  const child = spawn(process.execPath, [bin, 'serve', ...args, '--json', '--log', 'error'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+/**
+ * Starts `isthmus serve` and waits until it is ready.
+ *
+ * @param prefix A command that runs the command behind it in its own place, as `ip netns exec NAME` does.
+ */
+export async function serve(
+  args: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<ReceiverProcess> {
+  const line = [...prefix, process.execPath, bin, 'serve', ...args, '--json', '--log', 'error'];
+  const [command, ...rest] = line as [string, ...string[]];
+  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
   let stderr = '';
   child.stderr.on('data', (data) => {
     stderr += data;

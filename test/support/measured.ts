@@ -1,0 +1,36 @@
+import {
+  builtinCodecs,
+  createTensor,
+  formatManifest,
+  type NamedTensors,
+  sha256Hex,
+  systemClock,
+} from '@isthmus/core';
+import { measureLevels } from '@isthmus/graph';
+import { type Fixture, makeFixture } from './fixture.js';
+
+/** A {@link Fixture} whose manifest knows bytes, quality and times of every level, measured on frames of waves. */
+export async function makeMeasuredFixture(side: number): Promise<Fixture> {
+  const plain = await makeFixture(side);
+  const { manifest, files } = await measureLevels(plain, {
+    runtime: plain.runtime,
+    frames: Array.from({ length: 6 }, (_, index) => waves(side, index)),
+    codecs: builtinCodecs,
+    clock: systemClock,
+  });
+  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
+  return {
+    ...plain,
+    manifest,
+    files: new Map([...files, ['manifest.json', manifestBytes]]),
+    sha256: await sha256Hex(manifestBytes),
+  };
+}
+
+function waves(side: number, seed: number): NamedTensors {
+  const values = Float32Array.from({ length: 3 * side * side }, (_, i) => {
+    const [x, y] = [i % side, Math.floor(i / side) % side];
+    return Math.sin((seed + 2) * 0.13 * x + i / (side * side)) * Math.cos((seed % 5) * 0.2 * y);
+  });
+  return { image: createTensor('float32', [1, 3, side, side], values) };
+}
