@@ -201,8 +201,9 @@ test('no policy gets more through than the link carries, and every frame ends', 
   });
   fc.assert(
     fc.property(options, ({ policy, ...more }) => {
-      const trace = createSyntheticTrace('3g', { durationMs: 15_000, random: createRandom(more.seed) });
-      const scenario = createScenario({ workload: smallWorkload(), trace, ...more });
+      // Long enough to carry something: an outage may take all of the first seconds.
+      const trace = createSyntheticTrace('3g', { durationMs: 120_000, random: createRandom(more.seed) });
+      const scenario = createScenario({ workload: smallWorkload(), trace, durationMs: 15_000, ...more });
       const { frames, deliveredBytes } = simulate(scenario, policy);
       expect(deliveredBytes).toBeLessThan(trace.bytesBetween(0, 15_000 + more.deadlineMs) + 1);
       expect(frames).toHaveLength(scenario.numFrames);
