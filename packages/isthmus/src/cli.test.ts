@@ -1,11 +1,11 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createTensor, parseManifest } from '@isthmus/core';
-import { createGraphBuilder, writeModel } from '@isthmus/graph';
+import { parseManifest } from '@isthmus/core';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { main } from './cli.js';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeClassifier as writeClassifierTo } from './testing/classifier.js';
+import { run } from './testing/command-line.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -13,48 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-// Runs a command line in this process; what cac prints by itself is caught as well.
-async function run(...args: string[]) {
-  const out: string[] = [];
-  const notes: string[] = [];
-  const info = vi.spyOn(console, 'info').mockImplementation((text: string) => void out.push(text));
-  const log = vi.spyOn(console, 'log').mockImplementation((text: string) => void out.push(text));
-  try {
-    const exitCode = await main(args, {
-      out: (text) => out.push(text),
-      note: (text) => notes.push(text),
-      env: {},
-      signal: new AbortController().signal,
-    });
-    return { exitCode, out: out.join('\n'), notes: notes.join('\n') };
-  } finally {
-    info.mockRestore();
-    log.mockRestore();
-  }
-}
-
-async function writeClassifier(name: string): Promise<string> {
-  const graph = createGraphBuilder({ name: 'classifier', opset: 13 });
-  const image = graph.input('image', 'float32', [1, 3, 16, 16]);
-  const weights = (shape: number[]) => {
-    const length = shape.reduce((a, b) => a * b, 1);
-    return createTensor(
-      'float32',
-      shape,
-      Float32Array.from({ length }, (_, i) => Math.sin(i * 7.3)),
-    );
-  };
-  const a = graph.node('Conv', [image, graph.constant('a', weights([4, 3, 3, 3]))], { strides: [2, 2] });
-  const b = graph.node('Relu', [a]);
-  const c = graph.node('Conv', [b, graph.constant('b', weights([8, 4, 3, 3]))], { strides: [2, 2] });
-  const d = graph.node('GlobalAveragePool', [graph.node('Relu', [c])]);
-  const e = graph.node('Flatten', [d], { axis: 1 });
-  graph.node('MatMul', [e, graph.constant('head', weights([8, 3]))], {}, { output: 'scores' });
-  graph.output('scores', 'float32', [1, 3]);
-  const path = join(folder, name);
-  await writeFile(path, writeModel(graph.build()));
-  return path;
-}
+const writeClassifier = (name: string): Promise<string> => writeClassifierTo(join(folder, name));
 
 describe('isthmus', () => {
   it.each(['pull', 'split', 'serve', 'run', 'demo', 'bench'])(
