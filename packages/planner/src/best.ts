@@ -1,18 +1,20 @@
 import type { Candidate } from './candidates.js';
-import { type Constraints, isFeasible, type Objective } from './objective.js';
+import { type Constraints, isFeasible, mostUtility, type Objective } from './objective.js';
 import { type PricedPlan, pricePlan, type Situation } from './price.js';
 
-/** All candidates of a bundle, priced for one frame. */
+/** What there is to choose from for one frame. */
 export interface Weighed {
-  all: readonly PricedPlan[];
   /** The best at each cut that the device runs to; undefined where nothing is allowed. */
   byCut: readonly (PricedPlan | undefined)[];
+  /** Prices every candidate, by what is known when it is called. */
+  all(): PricedPlan[];
 }
 
 /**
- * Prices every candidate and finds the best at each cut: the most useful of those that keep the constraints, or, where
- * none does, the least bad.
+ * Finds the best candidate at each cut: the most useful of those that keep the constraints, or, where none does, the
+ * least bad. Only those are priced that can still be it: no answer is worth more than its quality.
  *
+ * @param candidates From each cut the best first, as `listCandidates` gives them.
  * @param maxBytes What may be sent now.
  */
 export function weighAll(
@@ -22,16 +24,20 @@ export function weighAll(
   constraints: Constraints,
   maxBytes: number,
 ): Weighed {
-  const all: PricedPlan[] = [];
   const byCut: (PricedPlan | undefined)[] = [];
   for (const candidate of candidates) {
-    const priced = pricePlan(candidate, situation, objective);
-    all.push(priced);
-    if (priced.numBytes > maxBytes) continue;
     const before = byCut[candidate.deviceCut];
+    if (before !== undefined && isFeasible(constraints, before)) {
+      if (before.utility >= mostUtility(objective, candidate.quality)) continue;
+    }
+    const priced = pricePlan(candidate, situation, objective);
+    if (priced.numBytes > maxBytes) continue;
     if (before === undefined || isBetter(constraints, priced, before)) byCut[candidate.deviceCut] = priced;
   }
-  return { all, byCut };
+  return {
+    byCut,
+    all: () => candidates.map((candidate) => pricePlan(candidate, situation, objective)),
+  };
 }
 
 /** The best at the cuts that the predicate allows. */

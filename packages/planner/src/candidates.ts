@@ -71,7 +71,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
       }
     }
   }
-  const candidates = [...groups.values()].flatMap(withoutDominated);
+  const candidates = [...groups.values()].flatMap(withoutDominated).sort((a, b) => b.quality - a.quality);
   if (constraints.mayRunLocally === true && fits(lastCut)) {
     candidates.push({
       plan: { kind: 'local' },

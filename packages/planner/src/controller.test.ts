@@ -86,7 +86,8 @@ test('chooses a later cut for a slow link, fetching its span first', () => {
 test('never sends at all what is faster on the device', () => {
   const world = createWorld({ constraints: { deadlineMs: 100, mayRunLocally: true }, slowdown: 0.5 });
   world.rate = 10_000;
-  expect(cutOf(world.run(40).at(-1)!)).toBe('local');
+  world.run(10);
+  expect(new Set(world.run(60).map(cutOf))).toEqual(new Set(['local']));
 });
 
 test('after a drop to a twentieth at most two frames are late, and quality comes back within three seconds', () => {
@@ -243,7 +244,7 @@ test('objectives pull in their directions', () => {
 });
 
 test('says so when nothing is feasible, and takes the least bad', () => {
-  const world = createWorld({ constraints: { deadlineMs: 200, minQuality: 0.95 } });
+  const world = createWorld({ constraints: { deadlineMs: 200, deadlineProbability: 0.5, minQuality: 0.95 } });
   world.rate = 3_000;
   const decision = world.run(30).at(-1)!;
   expect(decision.isFeasible).toBe(false);

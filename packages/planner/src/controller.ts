@@ -8,7 +8,7 @@ import { createInterval } from './interval.js';
 import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArrival } from './link.js';
 import { type Constraints, isFeasible, type Objective } from './objective.js';
 import type { Plan, SplitPlan } from './plan.js';
-import type { PricedPlan, Situation } from './price.js';
+import { type PricedPlan, type Situation, unknownBytesPerSecond } from './price.js';
 import { createProfile, type Encoded } from './profile.js';
 import { createSpanChoice, type SpanTuning } from './span-choice.js';
 
@@ -26,7 +26,7 @@ export interface Decision {
   isFeasible: boolean;
   /** What the plan is expected to take; null for `skip`. */
   predicted: PricedPlan | null;
-  /** All that was weighed, best first. */
+  /** All that could be done with the frame, best first; priced by what is known when it is called. */
   candidates(): PricedPlan[];
   /** A cut whose span is worth having: load it beside what runs, then call `spanReady`. */
   prepare: number | null;
@@ -63,6 +63,9 @@ export const defaultControllerTuning: ControllerTuning = {
   link: {},
   spans: {},
 };
+
+// Of `exploreFactor` each.
+const maxExploreSteps = 6;
 
 export interface ControllerOptions {
   manifest: Manifest;
@@ -167,7 +170,7 @@ export function createController(options: ControllerOptions): Controller {
         if (isKept && (dwells || !isWorthMore(best, stay, tuning.minGain))) best = stay;
       }
       const isUnused = best === undefined || best.plan.kind === 'local' || isUseless(best, deadlineMs);
-      const probe = isUnused ? findProbe(situation, estimate, weighed) : undefined;
+      const probe = isUnused ? findProbe(situation, estimate, weighed, best) : undefined;
       if (probe !== undefined) {
         exploration.begin();
         best = probe;
@@ -179,7 +182,7 @@ export function createController(options: ControllerOptions): Controller {
         intervalMs: interval.meanMs,
         bytesPerSecond: estimate.bytesPerSecond,
       });
-      const candidatesBestFirst = (): PricedPlan[] => [...weighed.all].sort((a, b) => b.utility - a.utility);
+      const candidatesBestFirst = (): PricedPlan[] => weighed.all().sort((a, b) => b.utility - a.utility);
       const common = { candidates: candidatesBestFirst, ...wanted };
       if (best === undefined || (probe === undefined && isUseless(best, deadlineMs))) {
         const reason = whyNothing(best, estimate, deadlineMs);
@@ -225,18 +228,27 @@ export function createController(options: ControllerOptions): Controller {
     situation: Omit<Situation, 'link'>,
     link: LinkEstimate,
     { all }: Weighed,
+    best: PricedPlan | undefined,
   ): PricedPlan | undefined {
-    if (link.phase === 'dead' || link.queuedBytes > 0 || !exploration.isDue()) return undefined;
-    const bytesPerSecond = (link.usualBytesPerSecond ?? 0) * tuning.exploreFactor;
-    const better = { ...link, bytesPerSecond, stalledMs: 0 };
-    const found = bestAmong(
-      weigh({ ...situation, link: better }),
-      constraints,
-      (cut) => spans.isReady(cut),
-      ({ plan }) => plan.kind === 'split',
-    );
-    if (found === undefined || found.inTime < tuning.skipBelow) return undefined;
-    return all.find(({ plan }) => plan === found.plan);
+    if (link.phase === 'dead' || link.queuedBytes > 0) return undefined;
+    // It costs a frame that the device could answer; one that would be skipped costs nothing.
+    const isCostly = best?.plan.kind === 'local' && !isUseless(best, situation.deadlineMs);
+    if (isCostly && !exploration.isDue()) return undefined;
+    // Were it better, by how much ever it takes, what would be sent?
+    let bytesPerSecond = link.usualBytesPerSecond ?? unknownBytesPerSecond;
+    for (let i = 0; i < maxExploreSteps; i++) {
+      bytesPerSecond *= tuning.exploreFactor;
+      const found = bestAmong(
+        weigh({ ...situation, link: { ...link, bytesPerSecond, stalledMs: 0 } }),
+        constraints,
+        (cut) => spans.isReady(cut),
+        ({ plan }) => plan.kind === 'split',
+      );
+      if (found === undefined) return undefined;
+      if (isCostly && i === 0 && !isWorthMore(found, best, tuning.minGain)) return undefined;
+      if (found.inTime >= tuning.skipBelow) return all().find(({ plan }) => plan === found.plan);
+    }
+    return undefined;
   }
 }
 

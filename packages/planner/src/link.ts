@@ -62,6 +62,9 @@ export interface LinkTuning {
   /** What a packet that was no trouble at all raises the estimate by; up to so many times what it has shown. */
   growth: number;
   maxGrowth: number;
+  /** A packet that took so many times what was expected, and this long on top, may have met a pause. */
+  stallFactor: number;
+  minStallMs: number;
   /** Overdue by so many times what was expected, and nothing is believed to get through. */
   deadFactor: number;
   /** The factor's product is held between these. */
@@ -79,6 +82,8 @@ export const defaultLinkTuning: LinkTuning = {
   noiseMs: 2,
   growth: 2,
   maxGrowth: 4,
+  stallFactor: 3,
+  minStallMs: 50,
   deadFactor: 4,
   minDeadMs: 250,
   maxDeadMs: 1_000,
@@ -90,6 +95,7 @@ export const defaultLinkTuning: LinkTuning = {
 const numRoundTrips = 16;
 // So many packets in a row much faster than expected are no accident.
 const surprises = 3;
+const surpriseAbove = 0.3;
 const startSpread = 0.5;
 const spreadWeight = 0.1;
 const bytesPerSecondRange = [1, 1e10] as const;
@@ -138,11 +144,17 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
   let numSurprises = 0;
   let isDown = false;
   let wasDead = false;
+  // What the average was before a packet that stood still, until the next one shows whether that still holds.
+  let doubted: number | undefined;
   let bufferedBytes = 0;
   let isLimited = false;
   const roundTrips: number[] = [];
 
   const leastRoundTripMs = (): number | null => (roundTrips.length > 0 ? Math.min(...roundTrips) : null);
+  const addRoundTrip = (durationMs: number): void => {
+    roundTrips.push(Math.max(0, durationMs));
+    if (roundTrips.length > numRoundTrips) roundTrips.shift();
+  };
   const average = (): number | undefined => (fast === undefined ? undefined : Math.min(fast, slow));
 
   /** How long the packet that is on its way has taken beyond the round trip, and its size. */
@@ -171,17 +183,20 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
     const [least, most] = bytesPerSecondRange;
     const rate = Math.log(Math.min(most, Math.max(least, bytesPerSecond)));
     const nowMs = clock.now();
-    if (fast === undefined || wasDead) {
-      fast = rate;
-      slow = rate;
+    const before = doubted ?? average();
+    if (before === undefined || wasDead || doubted !== undefined) {
+      // What was held up comes in a burst; only the next packets show whether there is more than before.
+      fast = Math.min(rate, before ?? rate);
+      slow = fast;
       variance = Math.max(variance, startSpread ** 2);
+      doubted = undefined;
     } else {
-      const error = rate - (expected === null ? fast : Math.log(expected));
+      const error = rate - (expected === null ? before : Math.log(expected));
       variance += spreadWeight * (Math.min(error ** 2, tuning.maxSpread ** 2) - variance);
       const waitMs = Math.max(1, nowMs - sampledMs);
-      fast += (1 - 0.5 ** (waitMs / tuning.fastHalfLifeMs)) * (rate - fast);
+      fast = (fast ?? rate) + (1 - 0.5 ** (waitMs / tuning.fastHalfLifeMs)) * (rate - (fast ?? rate));
       slow += (1 - 0.5 ** (waitMs / tuning.slowHalfLifeMs)) * (rate - slow);
-      numSurprises = rate > slow + Math.sqrt(variance) ? numSurprises + 1 : 0;
+      numSurprises = rate > slow + Math.min(surpriseAbove, Math.sqrt(variance)) ? numSurprises + 1 : 0;
       if (numSurprises >= surprises) slow = Math.max(slow, fast);
     }
     wasDead = false;
@@ -202,34 +217,39 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
     arrived({ id, numBytes, firstMs, lastMs }) {
       const nowMs = clock.now();
       const packet = pending.find((one) => one.id === id);
-      const roundTripMs = leastRoundTripMs();
       const sentMs = packet?.sentMs ?? nowMs;
+      // Nothing is acknowledged sooner than a round trip after it was sent.
+      if (packet !== undefined && nowMs - sentMs < (leastRoundTripMs() ?? 0)) addRoundTrip(nowMs - sentMs);
+      const roundTripMs = leastRoundTripMs();
       // What was sent before it and was cut short has come through as well.
       pending = pending.filter((one) => one !== packet && !(one.isPartial && one.sentMs <= sentMs));
-      const isLate = isOverdueFor(packet, nowMs);
       const expected = packet?.expected ?? null;
       const chunkedMs = lastMs - firstMs;
       const numChunks = Math.ceil(numBytes / maxChunkBytes);
+      const tookMs = nowMs - Math.max(sentMs + (roundTripMs ?? 0), freeMs);
+      const wasDoubted = doubted !== undefined;
+      const usual = doubted ?? average();
       let rate: number | undefined;
       isLimited = false;
       if (numChunks >= 4 && chunkedMs > tuning.noiseMs) {
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       } else if (packet !== undefined && roundTripMs !== null) {
-        const tookMs = nowMs - Math.max(packet.sentMs + roundTripMs, freeMs);
         isLimited = tookMs <= 2 * tuning.noiseMs;
         const shown = (1000 * numBytes) / Math.max(tuning.noiseMs, tookMs);
-        const known = average();
-        if (!isLimited || known === undefined) rate = shown;
-        else rate = grow(shown, Math.exp(known));
+        if (!isLimited || usual === undefined) rate = shown;
+        else if (doubted !== undefined) rate = Math.max(shown, Math.exp(usual));
+        else rate = grow(shown, Math.exp(usual));
       } else if (numChunks > 1 && chunkedMs > tuning.noiseMs) {
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       }
       freeMs = nowMs;
-      if (isLate) wasDead = true;
+      const expectedMs = expected === null ? Infinity : (1000 * numBytes) / expected;
+      const isStalled = tookMs > tuning.stallFactor * expectedMs + tuning.minStallMs;
+      if (isStalled && !wasDoubted) wasDead = true;
       if (rate !== undefined) add(rate, expected);
       else sampledMs = nowMs;
-      // It tells of the outage that it has sat through, not of the link that is back: the next one counts alone.
-      if (isLate) wasDead = true;
+      // It has sat through a pause, or met a link that has become slow: which of the two, the next one tells.
+      if (isStalled && !wasDoubted) doubted = usual;
     },
     abandoned({ id, unsentBytes }) {
       pending = pending.flatMap((packet) => {
@@ -239,8 +259,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       });
     },
     roundTrip(durationMs) {
-      roundTrips.push(Math.max(0, durationMs));
-      if (roundTrips.length > numRoundTrips) roundTrips.shift();
+      addRoundTrip(durationMs);
       const nowMs = clock.now();
       if (isOverdue()) wasDead = true;
       // An answer came back past everything that was sent before the question.
@@ -265,19 +284,19 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       const nowMs = clock.now();
       const roundTripMs = leastRoundTripMs();
       const head = oldest();
-      const usual = average();
-      let known = usual;
-      let stalledMs = 0;
+      const usual = doubted ?? average();
+      let known = average();
+      let stalledMs = doubted === undefined ? 0 : tuning.minStallMs;
       let phase: LinkPhase = 'steady';
       if (head !== undefined && head.elapsedMs > tuning.noiseMs) {
         const bound = Math.log((1000 * head.packet.numBytes) / head.elapsedMs);
         if (known !== undefined && bound < known) {
           known = Math.max(0, bound);
-          stalledMs = head.elapsedMs - (1000 * head.packet.numBytes) / Math.exp(usual ?? known);
+          stalledMs += head.elapsedMs - (1000 * head.packet.numBytes) / Math.exp(usual ?? known);
           phase = 'degrade';
         }
       }
-      if (wasDead) phase = 'probe';
+      if (wasDead || doubted !== undefined) phase = 'probe';
       if (isDown || isOverdue()) phase = 'dead';
       else if (known === undefined) phase = 'start-up';
       const idleSeconds = pending.length > 0 ? 0 : (nowMs - sampledMs) / 1000;
@@ -299,9 +318,4 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       };
     },
   };
-
-  function isOverdueFor(packet: Pending | undefined, nowMs: number): boolean {
-    if (packet === undefined) return false;
-    return nowMs - Math.max(packet.sentMs, freeMs) > 2 * tuning.maxDeadMs;
-  }
 }

@@ -71,6 +71,12 @@ export function utilityOf(objective: Objective, priced: PricedPlan): number {
   }
 }
 
+/** No plan of that quality is more useful than this. */
+export function mostUtility(objective: Objective, quality: number): number {
+  if (objective.kind === 'quality') return quality;
+  return objective.kind === 'utility' ? objective.weights.quality * quality : 0;
+}
+
 /** Whether a plan keeps what can be broken: deadline and quality. */
 export function isFeasible(constraints: Constraints, { inTime, quality }: PricedPlan): boolean {
   return inTime >= (constraints.deadlineProbability ?? 0) && quality >= (constraints.minQuality ?? 0);

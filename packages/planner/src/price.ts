@@ -47,7 +47,7 @@ export interface Situation {
 }
 
 // Taken until something has been measured: an ordinary mobile uplink.
-const unknownBytesPerSecond = 250_000;
+export const unknownBytesPerSecond = 250_000;
 const unknownRoundTripMs = 40;
 // Timers, schedulers and the way through the sockets.
 const restMs = 1;
@@ -98,9 +98,14 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
   const serviceMs = profile.decodeMs(candidate.decodeMs) + profile.cloudMs(plan.to);
   const cloudMs = profile.queueMs() + serviceMs;
   const totalMs = waitMs + deviceMs + encodeMs + linkMs + cloudMs;
-  const computeMs = deviceMs + encodeMs + cloudMs;
-  const leftMs = deadlineMs - waitMs - computeMs - roundTripMs - profile.spread * computeMs - restMs;
-  const spread = Math.hypot(link.spread, candidate.bytesSpread);
+  const leftMs = deadlineMs - waitMs - deviceMs - encodeMs - cloudMs - roundTripMs;
+  const deviationMs = Math.hypot(
+    profile.spread * (deviceMs + encodeMs),
+    profile.cloudSpread * cloudMs,
+    restMs,
+  );
+  const ownShare = numBytes / (aheadBytes + numBytes);
+  const spread = Math.hypot(link.spread, candidate.bytesSpread * ownShare);
   return finish({
     plan,
     deviceMs,
@@ -108,7 +113,8 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
     linkMs,
     cloudMs,
     totalMs,
-    inTime: deadlineMs === Infinity ? 1 : chanceToCarry(link, aheadBytes + numBytes, leftMs, spread),
+    inTime:
+      deadlineMs === Infinity ? 1 : chanceInTime(link, aheadBytes + numBytes, leftMs, deviationMs, spread),
     share: shareOf(intervalMs, Math.max(deviceMs + encodeMs, sendMs, serviceMs)),
     numBytes,
     quality,
@@ -123,19 +129,49 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
   });
 }
 
+// Points and weights of the Gauss–Hermite quadrature of third order.
+const threePoints = [
+  [-Math.sqrt(3), 1 / 6],
+  [0, 2 / 3],
+  [Math.sqrt(3), 1 / 6],
+] as const;
+
+/** The probability that the link carries so many bytes in what the other stages leave, which is not quite certain. */
+function chanceInTime(
+  link: LinkEstimate,
+  numBytes: number,
+  leftMs: number,
+  deviationMs: number,
+  spread: number,
+): number {
+  if (link.isDown) return 0;
+  let chance = 0;
+  for (const [point, weight] of threePoints) {
+    const ms = leftMs + point * deviationMs;
+    if (ms > 0) chance += weight * chanceToCarry(link, numBytes, ms, spread);
+  }
+  return chance;
+}
+
+// Thirds of a distribution, each by its middle.
+const middles = [1 / 6, 1 / 2, 5 / 6];
+
 /**
  * The probability that the link carries so many bytes in the time left. While something is overdue, either the link has
- * become slow, as slow as that shows, or it stands still and will go on as before: after a pause of unknown length that
- * has lasted so long, it ends within the time left with a chance of `left / (left + lasted)`.
+ * become slow, as slow as that shows, or it stands still and will go on as before: a pause of unknown length that has
+ * lasted so long ends within `t` with a chance of `t / (t + lasted)`.
  */
 function chanceToCarry(link: LinkEstimate, numBytes: number, leftMs: number, spread: number): number {
-  if (leftMs <= 0 || link.isDown) return 0;
   const carries = (bytesPerSecond: number, ms: number): number =>
-    logistic(Math.log((bytesPerSecond * ms) / 1000 / numBytes) / spread);
+    ms <= 0 ? 0 : 1 / (1 + ((1000 * numBytes) / (bytesPerSecond * ms)) ** (logisticScale / spread));
   const now = carries(link.bytesPerSecond ?? unknownBytesPerSecond, leftMs);
   if (link.stalledMs <= 0 || link.usualBytesPerSecond === null) return now;
-  const resumes = leftMs / (leftMs + link.stalledMs);
-  return resumes * carries(link.usualBytesPerSecond, leftMs / 2) + (1 - resumes) * now;
+  let chance = 0;
+  for (const middle of middles) {
+    const pauseMs = (link.stalledMs * middle) / (1 - middle);
+    chance += Math.max(now, carries(link.usualBytesPerSecond, leftMs - pauseMs)) / middles.length;
+  }
+  return chance;
 }
 
 const shareOf = (intervalMs: number, stageMs: number): number =>

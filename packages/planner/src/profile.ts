@@ -25,8 +25,9 @@ export interface Profile {
   decodeMs(profiled: number): number;
   /** Milliseconds from cut `to` to the end there. */
   cloudMs(to: number): number;
-  /** Standard deviation of computing times over their expectation. */
+  /** Standard deviation of computing times over their expectation, here and at the receiver. */
   readonly spread: number;
+  readonly cloudSpread: number;
   ran(observed: { to: number; durationMs: number }): void;
   encoded(observed: Encoded): void;
   answered(observed: { plan: SplitPlan; queueMs: number; decodeMs: number; runMs: number }): void;
@@ -75,7 +76,10 @@ export function createProfile(options: {
     decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
     cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
     get spread() {
-      return Math.max(device.spread, cloud.spread);
+      return device.spread;
+    },
+    get cloudSpread() {
+      return cloud.spread;
     },
     ran({ to, durationMs }) {
       device.add(to, durationMs, profiled[to]?.device ?? 0);
