@@ -19,10 +19,11 @@ export interface Target {
    * on what is under way; see `RunOptions.deadlineMs`.
    */
   deadlineMs?: number;
-  /** Plans less likely than this to be in time are taken only when no other is left. @default 0 */
+  /** Plans less likely than this to be in time will not do; when none does, the least bad is taken. @default 0 */
   deadlineProbability?: number;
   /**
-   * Least expected quality, 0…1, as measured when the model was split; plans below are taken only when no other is left.
+   * Least expected quality, 0…1, as measured when the model was split. A frame that no such plan answers in time is
+   * skipped, or, with a `deadlineProbability`, answered by the least bad plan.
    * @default 0 where quality is what is weighed; 0.99 for the objectives `latency`, `energy` and `bytes`, since the
    * soonest and cheapest answers are worth nothing; 0.9995 without objective and deadline
    */
