@@ -1,3 +1,4 @@
+import { decodeControl, messageKind } from '@isthmus/core';
 import {
   type ConnectOptions,
   connect,
@@ -5,9 +6,11 @@ import {
   type Decision,
   type Frame,
   type Session,
+  type WebSocketLike,
 } from '@isthmus/device';
 import { createShaper, type Shaper } from 'isthmus';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
 import { film, type Shot } from '../support/camera.js';
 import type { Fixture } from '../support/fixture.js';
 import { makeMeasuredFixture } from '../support/measured.js';
@@ -147,6 +150,39 @@ describe('frames that come faster than the device takes them', () => {
     const codes = await Promise.all(Array.from({ length: 12 }, () => codeOf(session.run(fixture.frame))));
     expect(new Set(codes)).toEqual(new Set(['no error']));
   });
+});
+
+test('while frames are skipped, the link is looked after', async () => {
+  const receiver = await startReceiver(fixture);
+  cleanups.push(() => receiver.stop());
+  let pings = 0;
+  const session = await connect(receiver.url, {
+    model: 'two-heads',
+    runtime: fixture.runtime,
+    cache: createMemoryCache(),
+    mayRunLocally: false,
+    // Nothing is that quick.
+    target: { deadlineMs: 0.001 },
+    pingIntervalMs: 3_600_000,
+    pingTimeoutMs: 7_200_000,
+    webSocket(url) {
+      const socket = new WebSocket(url, { perMessageDeflate: false }) as WebSocketLike;
+      const send = socket.send.bind(socket);
+      socket.send = (message) => {
+        if (message[0] === messageKind.control && decodeControl(message).type === 'ping') pings++;
+        send(message);
+      };
+      return socket;
+    },
+  });
+  cleanups.push(() => session.close());
+  // The first few come after connecting, whatever happens.
+  await expect.poll(() => pings, { timeout: 10_000 }).toBe(3);
+  const skip = async (): Promise<number> => {
+    expect(await codeOf(session.run(fixture.frame))).toBe('request/skipped');
+    return pings;
+  };
+  await expect.poll(skip, { timeout: 10_000 }).toBeGreaterThanOrEqual(6);
 });
 
 describe('a target', () => {

@@ -86,7 +86,11 @@ function createSession<Frame>(
   const plans = createPlans({
     options,
     onChange: (plan) => events.emit('plan', plan),
-    onDecision: (event) => events.emit('decision', event),
+    onDecision(event) {
+      // For the link's sake, so that it is worth knowing soon when it can do more.
+      if (event.decision.plan.kind === 'skip') uplink.look();
+      events.emit('decision', event);
+    },
   });
   const turns = createTurns(options);
   let numFrames = 0;
@@ -129,7 +133,6 @@ function createSession<Frame>(
       );
     },
     controller: () => plans.controller,
-    isSkipping: plans.isSkipping,
     onUp: (accept) => plans.use(current(), accept),
     onState(event) {
       events.emit('link', event);

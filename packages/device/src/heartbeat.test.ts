@@ -110,3 +110,26 @@ test('pings often while nothing gets through, and soon notices when it does not'
   clock.advance(3000);
   expect(state.pings).toHaveLength(8);
 });
+
+test('pings when asked, but no more than four times a second', () => {
+  const { clock, heartbeat, state } = start({ intervalMs: 5000, timeoutMs: 15_000 });
+  for (let id = 1; id <= 3; id++) {
+    heartbeat.pong(id);
+    clock.advance(50);
+  }
+  heartbeat.pong(3);
+  // Frames that are skipped, twenty a second, for a second.
+  for (let frame = 0; frame < 20; frame++) {
+    heartbeat.look();
+    for (const id of state.pings) heartbeat.pong(id);
+    clock.advance(50);
+  }
+  expect(state.pings).toHaveLength(7);
+  // Nobody answers: one ping is out, and no second one.
+  clock.advance(250);
+  heartbeat.look();
+  clock.advance(250);
+  heartbeat.look();
+  expect(state.pings).toHaveLength(8);
+  expect(state.roundTrips).toHaveLength(7);
+});

@@ -9,7 +9,7 @@ export interface HeartbeatOptions {
   /** Bytes the socket has taken but not yet sent. */
   bufferedBytes: () => number;
   onRoundTrip: (durationMs: number) => void;
-  /** Whether nothing seems to get through, or nothing is sent for that; then a ping goes out every quarter of a second. */
+  /** Whether nothing seems to get through; then pings are sent every quarter of a second. */
   isOverdue: () => boolean;
   onDead: (error: IsthmusError) => void;
 }
@@ -17,6 +17,8 @@ export interface HeartbeatOptions {
 export interface Heartbeat {
   /** Something was sent that will be answered: looks soon whether anything gets through. */
   watch(): void;
+  /** A frame was not sent because of the link: pings at once, unless a ping was sent a quarter of a second ago. */
+  look(): void;
   /** Something has come in. */
   heard(): void;
   pong(id: number): void;
@@ -51,6 +53,11 @@ export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
     nextMs = clock.now() + delayMs;
     stopTimer = clock.after(delayMs, beat);
   };
+  const ping = (): void => {
+    pingMs = clock.now();
+    pinged = { id: ++id, atMs: pingMs };
+    options.sendPing(id);
+  };
   const beat = (): void => {
     const buffered = options.bufferedBytes();
     if (buffered < lastBufferedBytes) aliveMs = clock.now();
@@ -66,11 +73,7 @@ export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
     }
     const isUrgent = id < firstPings || options.isOverdue();
     const dueMs = pingMs + intervalMs;
-    if (pinged === undefined && (isUrgent || clock.now() >= dueMs)) {
-      pingMs = clock.now();
-      pinged = { id: ++id, atMs: pingMs };
-      options.sendPing(id);
-    }
+    if (pinged === undefined && (isUrgent || clock.now() >= dueMs)) ping();
     if (id < firstPings) schedule(Math.min(firstGapMs, intervalMs));
     else if (isUrgent || clock.now() < watchUntilMs) schedule(Math.min(watchMs, intervalMs));
     else schedule(clock.now() < dueMs ? dueMs - clock.now() : intervalMs);
@@ -81,6 +84,9 @@ export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
     watch() {
       watchUntilMs = clock.now() + watchForMs;
       if (nextMs > clock.now() + watchMs) schedule(watchMs);
+    },
+    look() {
+      if (pinged === undefined && clock.now() - pingMs >= Math.min(watchMs, intervalMs)) ping();
     },
     heard() {
       aliveMs = clock.now();

@@ -34,7 +34,7 @@ export interface LinkHandlers {
   /** A request has failed: the receiver says so, or its result cannot be taken. */
   onRequestError(id: number, error: IsthmusError): void;
   onRoundTrip(durationMs: number): void;
-  /** Whether more was sent than has come through in its time, or frames are skipped: life is then looked for more often. */
+  /** Whether more was sent than has come through in its time: then life is looked for more often. */
   isOverdue(): boolean;
   /** The receiver takes no further requests. */
   onGoodbye(): void;
@@ -65,6 +65,8 @@ export interface Link {
   stop(id: number): number;
   /** The same, and tells the receiver to forget it. */
   cancel(id: number): number;
+  /** Looks soon whether anything gets through. */
+  look(): void;
   /** Ends the link; `onClose` is called with `error`. */
   close(error: IsthmusError): void;
 }
@@ -169,6 +171,7 @@ function runLink(
         if (phase === 'accepted') send(encodeControl({ type: 'cancel', id }));
         return unsentBytes;
       },
+      look: () => phase === 'accepted' && heartbeat?.look(),
       close: (error) => {
         if (phase !== 'accepted') return;
         send(encodeControl({ type: 'goodbye', code: error.code, message: error.message }));

@@ -33,8 +33,6 @@ export interface FrameToChoose {
 export interface Plans {
   /** Told all that is observed. */
   readonly controller: Controller;
-  /** Whether a frame was skipped a moment ago: what the link carries now is then worth knowing soon. */
-  isSkipping(): boolean;
   mayRunLocally(manifest: Manifest): boolean;
   /** The receiver has accepted: plans are for this bundle, within what it takes. */
   use(bundle: Bundle, accept: AcceptMessage): void;
@@ -64,15 +62,11 @@ interface Use {
   failure: unknown;
 }
 
-// A camera slower than this has time for ordinary pings.
-const skippingMs = 1_000;
-
 export function createPlans({ options, onChange, onDecision }: PlansOptions): Plans {
   const { clock, target } = options;
   const ready = new WeakMap<Bundle, Set<number>>();
   let used: Use | undefined;
   let last: ChosenPlan | undefined;
-  let skippedMs = -Infinity;
 
   const mayRunLocally = (manifest: Manifest): boolean =>
     options.mayRunLocally ?? deviceBytes(manifest, manifest.cuts.length - 1) <= options.maxDeviceBytes;
@@ -95,7 +89,6 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
     get controller() {
       return current().controller;
     },
-    isSkipping: () => clock.now() - skippedMs < skippingMs,
     mayRunLocally,
     use(bundle, { codecs, limits: { packetBytes } }) {
       const limits = JSON.stringify([codecs, packetBytes]);
@@ -130,7 +123,6 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
       const { bundle, controller, failure } = current();
       if (failure !== undefined) throw failure;
       const decision = controller.decide({ capturedMs, ...(deadlineMs !== undefined && { deadlineMs }) });
-      skippedMs = decision.plan.kind === 'skip' ? clock.now() : -Infinity;
       onDecision({ frame: ordinal, decision });
       // What does not load is asked for again later; nobody waits for it.
       for (const cut of decision.evict) void bundle.spans.drop(cut).catch(() => {});

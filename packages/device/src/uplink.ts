@@ -30,8 +30,6 @@ export interface UplinkOptions {
   onReceipt: (receipt: ReceiptMessage) => void;
   /** Told what comes and goes, once the first link was accepted. */
   controller: () => Controller;
-  /** Whether frames are being skipped. */
-  isSkipping: () => boolean;
 }
 
 /** The way to the receiver: one link after another, the requests on it, and what is known of it. */
@@ -48,6 +46,8 @@ export interface Uplink {
   takeSlot(signal: AbortSignal): Promise<() => void>;
   /** @throws IsthmusError what the receiver answered, `link/lost`, or the signal's reason */
   submit(packet: Uint8Array, signal: AbortSignal): Promise<Answer>;
+  /** Looks soon whether anything gets through, and how long it takes. */
+  look(): void;
   /** Ends every request under way with `error`. */
   failPending(error: IsthmusError): void;
   /** Ends every request with `error`, those under way and, until the link is back, those to come. */
@@ -89,7 +89,7 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     onResult: requests.onResult,
     onRequestError: requests.onError,
     onRoundTrip: (durationMs) => observe((controller) => controller.roundTrip(durationMs)),
-    isOverdue: () => more.isSkipping() || observe(({ estimate }) => estimate.phase === 'dead') === true,
+    isOverdue: () => observe(({ estimate }) => estimate.phase === 'dead') === true,
     // Results of what is under way still come; the rest waits for the next link.
     onGoodbye: () => requests.detach(),
   };
@@ -180,6 +180,7 @@ export function createUplink({ url, options, ending, ...more }: UplinkOptions): 
     takeSlot: slots.take,
     submit: (packet, requestSignal) =>
       unreachable === undefined ? requests.submit(packet, requestSignal) : Promise.reject(unreachable),
+    look: () => connection.link?.look(),
     failPending: requests.failAll,
     setUnreachable,
     close(error) {
