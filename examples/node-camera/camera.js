@@ -13,7 +13,8 @@ const photos = resolve(process.env.INIT_CWD ?? '.', folder);
 const names = (await readdir(photos)).filter((name) => /\.(jpe?g|png|webp)$/i.test(name)).sort();
 if (names.length === 0) throw new Error(`There is no picture in ${photos}.`);
 
-const session = await connect(url, { model, target: { deadlineMs: 100 } });
+// The best answers within a second; a frame for which there is no such plan is skipped.
+const session = await connect(url, { model, target: { deadlineMs: 1000 } });
 session.on('link', ({ state }) => console.log(`link ${state}`));
 
 let stopped = false;
