@@ -25,7 +25,7 @@ export const defaultSpanTuning: SpanTuning = {
   minGain: 0.01,
 };
 
-export interface Weighing {
+interface Weighing {
   /** Best utility at that cut for this frame; undefined where no plan is allowed. */
   best(cut: number): number | undefined;
   /** What this frame gets with the spans that are there. */

@@ -4,6 +4,8 @@ import type { PolicyFactory } from './policy.js';
 export interface ControllerPolicyOptions {
   constraints?: Constraints | undefined;
   tuning?: Partial<ControllerTuning> | undefined;
+  /** All spans are there from the start, as they are for the other policies. @default false */
+  isLoaded?: boolean | undefined;
 }
 
 // As the device: after a frame was skipped, it looks sooner for what the link carries.
@@ -28,12 +30,13 @@ export function controllerPolicy(options: ControllerPolicyOptions = {}): PolicyF
       },
       ...(options.tuning !== undefined && { tuning: options.tuning }),
     });
+    if (options.isLoaded === true) for (const { index } of manifest.cuts) controller.spanReady(index);
     let skippedMs = -Infinity;
     const { dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip } = controller;
     return {
       ...{ dropped, ran, encoded, sent, arrived, answered, abandoned, roundTrip },
       name: 'controller',
-      spans: controller,
+      ...(options.isLoaded !== true && { spans: controller }),
       isOverdue: () => clock.now() - skippedMs < skippingMs || controller.estimate.phase === 'dead',
       decide({ capturedMs }) {
         const decision = controller.decide({ capturedMs });

@@ -74,6 +74,7 @@ describe('isthmus bench link', () => {
       expect(policies.map(({ policy }) => policy)).toEqual([
         ...[
           'controller',
+          'controller-loaded',
           'best-fixed',
           'rate-only',
           'throughput-rule',

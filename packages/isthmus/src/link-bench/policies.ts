@@ -11,6 +11,7 @@ import type { Workload } from './workload.js';
 /** What `--policy` takes, next to `fixed:PLAN`; in the order of the tables. */
 const policyNames = [
   'controller',
+  'controller-loaded',
   'best-fixed',
   'rate-only',
   'throughput-rule',
@@ -54,6 +55,8 @@ export function createNamedPolicy(
   switch (name) {
     case 'controller':
       return { policy: controllerPolicy() };
+    case 'controller-loaded':
+      return { policy: controllerPolicy({ isLoaded: true }) };
     case 'throughput-rule':
       return { policy: throughputRule };
     case 'split-only':
