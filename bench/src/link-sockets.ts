@@ -59,7 +59,7 @@ export interface LinkComparison {
   simulation: LinkRun;
   /** Of the hit rate: simulation less sockets. */
   difference: number;
-  /** Of the machine meanwhile: how long the device's process stood still, and medians of what frames took, in milliseconds. */
+  /** Milliseconds: how long the device's event loop was held up in all, and medians of what frames took. */
   machine: { pausedMs: number; prepareMs: number; deviceMs: number; encodeMs: number; cloudMs: number };
 }
 

@@ -5,7 +5,7 @@ const lookMs = 4;
 // Less is what timers are late by anyway.
 const leastPauseMs = 4;
 
-/** Notes when this process was given no processor, on a machine that others use, too. */
+/** Notes when the event loop is held up: by this process' own work, or by others on the machine. */
 export function watchPauses(clock: Clock): { stop(): Pause[] } {
   const beginMs = clock.now();
   const pauses: Pause[] = [];

@@ -24,7 +24,7 @@ export interface ReplayOptions {
   answered: readonly AnsweredFrame[];
   /** Milliseconds from the capture of frames until their plan was chosen. @default 0 */
   begun?: readonly { frame: number; value: number }[] | undefined;
-  /** When the device's process, and the shaper in it, was given no processor; since the camera began. @default never */
+  /** When the event loop of device and shaper was held up; since the camera began. @default never */
   pauses?: readonly Pause[] | undefined;
   /** Bytes that could not be taken back once they were sent. @default 65_536 */
   windowBytes?: number | undefined;

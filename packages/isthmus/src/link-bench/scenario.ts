@@ -2,7 +2,7 @@ import { createRandom, normal } from './random.js';
 import type { LinkTrace } from './trace.js';
 import type { Workload } from './workload.js';
 
-/** A time in which a machine did something else. */
+/** A time in which a process did nothing else, or was not given the processor. */
 export interface Pause {
   fromMs: number;
   toMs: number;
@@ -23,7 +23,7 @@ export interface Scenario {
   prepareMs?: Float64Array;
   /** What each packet waits at the receiver beside others: the way into its worker and back. @default 0 */
   cloudWaitMs?: Float64Array;
-  /** When the device, and a shaped link in its process, were given no processor: nothing goes on then. @default never */
+  /** When the device's event loop was held up, and with it a shaped link in its process. @default never */
   pauses?: readonly Pause[];
   /** Bytes that the device's socket and what follows it hold, and that cannot be taken back. @default 65_536 */
   windowBytes?: number;
