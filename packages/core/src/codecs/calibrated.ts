@@ -1,23 +1,14 @@
 import { concatBytes } from '../bytes.js';
-import { IsthmusError, isIsthmusError } from '../errors.js';
-import { type CutTensor, type FileRef, getCut } from '../manifest.js';
+import { type CutTensor, getCut } from '../manifest.js';
 import type { RuntimeSession } from '../runtime.js';
-import {
-  createTensor,
-  elementCount,
-  type NamedTensors,
-  type Tensor,
-  tensorBytes,
-  tensorFromBytes,
-  tensorToBytes,
-} from '../tensor.js';
-import { type CalibratedTables, parseCalibratedTables } from './calibrated/model.js';
+import { createTensor, elementCount, type Tensor, tensorToBytes } from '../tensor.js';
+import type { CalibratedTables } from './calibrated/model.js';
+import { decodePlanes, payloadModes } from './calibrated/payload.js';
 import { PlaneDecoder, PlaneEncoder } from './calibrated/planes.js';
 import { type CodecContext, type CodecKind, corrupt, getLevel } from './codec.js';
+import { createCodecModels, misfit, readTables } from './codec-models.js';
+import { decodePlain, magnitudeOf, plainBytes } from './plain-tensors.js';
 import { checkTensor } from './raw.js';
-
-/** The first byte of a payload. */
-const modes = { coded: 0, plain: 1 } as const;
 
 /** Values beyond travel uncompressed: sums of their products may overflow. */
 const largestMagnitude = 1e18;
@@ -42,9 +33,10 @@ export const calibratedCodec: CodecKind = {
   kind: 'calibrated',
   version: 1,
   async createEncoder(context) {
+    const { id } = context.entry;
     const parts = await openParts(context);
     const planes = new PlaneEncoder(parts.tables);
-    const load = loader(context, calibratedFiles.encoder);
+    const models = createCodecModels(context);
     return {
       async encode(tensors, path) {
         getLevel(context.entry, path);
@@ -52,13 +44,17 @@ export const calibratedCodec: CodecKind = {
         const values = cut.tensors.map((expected) => checkTensor(tensors[expected.name], expected));
         const floats = values.filter((_, index) => isCoded(cut.tensors[index]!)) as Tensor<'float32'>[];
         const largest = Math.max(
-          ...floats.map((value, i) => magnitudeOf(value, parts.tables.tensors[i]!.name)),
+          ...floats.map((value, i) =>
+            magnitudeOf(value, parts.tables.tensors[i]!.name, 'check the frame and the model.'),
+          ),
         );
         const rest = values.filter((_, index) => !isCoded(cut.tensors[index]!)).map(tensorToBytes);
         if (largest <= largestMagnitude) {
           const transformed: Float32Array[] = [];
           for (const [index, value] of floats.entries()) {
-            transformed.push(await runOne(await load(index), value));
+            transformed.push(
+              await models.use(calibratedFiles.encoder(id, index), (session) => runOne(session, value)),
+            );
           }
           parts.checkTransformed(transformed);
           const stream = planes.encode(transformed, path.level);
@@ -66,40 +62,35 @@ export const calibratedCodec: CodecKind = {
             stream !== undefined &&
             stream.byteLength < floats.reduce((sum, { data }) => sum + data.byteLength, 0)
           ) {
-            return concatBytes([Uint8Array.of(modes.coded), stream, ...rest]);
+            return concatBytes([Uint8Array.of(payloadModes.coded), stream, ...rest]);
           }
         }
-        return concatBytes([Uint8Array.of(modes.plain), ...values.map(tensorToBytes)]);
+        return concatBytes([Uint8Array.of(payloadModes.plain), ...values.map(tensorToBytes)]);
       },
     };
   },
   async createDecoder(context) {
+    const { entry, manifest } = context;
     const parts = await openParts(context);
     let planes: PlaneDecoder | undefined;
-    const load = loader(context, calibratedFiles.decoder);
+    const models = createCodecModels(context);
     return {
-      maxPayloadBytes: (path) => 1 + plainBytes(getCut(context.manifest, path.from).tensors),
+      maxPayloadBytes: (path) => 1 + plainBytes(getCut(manifest, path.from).tensors),
       async decode(payload, path) {
-        getLevel(context.entry, path);
-        const { tensors } = getCut(context.manifest, path.from);
+        getLevel(entry, path);
+        const { tensors } = getCut(manifest, path.from);
         const body = payload.subarray(1);
-        if (payload[0] === modes.plain) return decodePlain(context, body, tensors);
-        if (payload[0] !== modes.coded) throw corrupt(context.entry, 'it is of an unknown mode');
+        if (payload[0] === payloadModes.plain) return decodePlain(entry, body, tensors);
+        if (payload[0] !== payloadModes.coded) throw corrupt(entry, 'it is of an unknown mode');
         const others = tensors.filter((tensor) => !isCoded(tensor));
         const streamBytes = body.byteLength - plainBytes(others);
-        if (streamBytes < 0) throw corrupt(context.entry, 'it ends too early');
+        if (streamBytes < 0) throw corrupt(entry, 'it ends too early');
         // Decoding tables take megabytes: a receiver makes them when first wanted.
         planes ??= new PlaneDecoder(parts.tables);
-        let components: Float32Array[];
-        try {
-          components = planes.decode(body.slice(0, streamBytes), path.level);
-        } catch (cause) {
-          if (isIsthmusError(cause, 'codec/corrupt')) throw corrupt(context.entry, cause.message, cause);
-          throw cause;
-        }
-        const decoded: Record<string, Tensor> = Object.fromEntries(
-          Object.entries(decodePlain(context, body.subarray(streamBytes), others)),
-        );
+        const components = decodePlanes(entry, planes, body.subarray(0, streamBytes), path.level);
+        const decoded: Record<string, Tensor> = {
+          ...decodePlain(entry, body.subarray(streamBytes), others),
+        };
         for (const [index, { name, scales, height, width }] of parts.tables.tensors.entries()) {
           const input = createTensor(
             'float32',
@@ -107,7 +98,9 @@ export const calibratedCodec: CodecKind = {
             components[index]! as Float32Array<ArrayBuffer>,
           );
           const { shape } = tensors.find((tensor) => tensor.name === name)!;
-          const data = await runOne(await load(index), input);
+          const data = await models.use(calibratedFiles.decoder(entry.id, index), (session) =>
+            runOne(session, input),
+          );
           if (data.length !== elementCount(shape))
             throw misfit(context, `its decoder gives another size for ${name}`);
           decoded[name] = createTensor('float32', shape, data);
@@ -120,10 +113,6 @@ export const calibratedCodec: CodecKind = {
 
 const isCoded = ({ type, shape }: CutTensor): boolean => type === 'float32' && elementCount(shape) > 0;
 
-function plainBytes(tensors: readonly CutTensor[]): number {
-  return tensors.reduce((sum, { type, shape }) => sum + tensorBytes(type, shape), 0);
-}
-
 interface Parts {
   tables: CalibratedTables;
   checkTransformed(transformed: readonly Float32Array[]): void;
@@ -131,19 +120,15 @@ interface Parts {
 
 async function openParts(context: CodecContext): Promise<Parts> {
   const { entry, manifest } = context;
-  const text = new TextDecoder().decode(
-    await context.readFile(findFile(context, calibratedFiles.tables(entry.id))),
-  );
-  const tables = parseCalibratedTables(text);
-  const names = getCut(manifest, entry.paths[0]!.from)
-    .tensors.filter(isCoded)
-    .map(({ name }) => name);
+  const tables = await readTables(context, calibratedFiles.tables(entry.id));
   const [path, ...others] = entry.paths;
   if (others.length > 0 || path!.from !== path!.to) throw misfit(context, 'it has not exactly one cut');
+  const names = getCut(manifest, path!.from)
+    .tensors.filter(isCoded)
+    .map(({ name }) => name);
   if (names.join('\n') !== tables.tensors.map(({ name }) => name).join('\n')) {
     throw misfit(context, 'its tables are of other tensors');
   }
-  if (tables.levels.length !== entry.levels.length) throw misfit(context, 'its tables have other levels');
   return {
     tables,
     checkTransformed(transformed) {
@@ -155,69 +140,7 @@ async function openParts(context: CodecContext): Promise<Parts> {
   };
 }
 
-function misfit({ entry }: CodecContext, what: string): IsthmusError {
-  return new IsthmusError('bundle/invalid', `Codec ${entry.id} contradicts itself: ${what}. Split again.`);
-}
-
-function findFile(context: CodecContext, path: string): FileRef {
-  const file = context.entry.files.find((candidate) => candidate.path === path);
-  if (file === undefined) throw misfit(context, `it lacks its file ${path}`);
-  return file;
-}
-
-// Sessions are loaded when first wanted, each once; a failure is not kept.
-function loader(
-  context: CodecContext,
-  pathOf: (id: string, index: number) => string,
-): (index: number) => Promise<RuntimeSession> {
-  const sessions = new Map<number, Promise<RuntimeSession>>();
-  const open = async (index: number): Promise<RuntimeSession> =>
-    context.runtime.load(await context.readFile(findFile(context, pathOf(context.entry.id, index))));
-  return (index) => {
-    const existing = sessions.get(index);
-    if (existing !== undefined) return existing;
-    const opened = open(index);
-    sessions.set(index, opened);
-    opened.catch(() => sessions.delete(index));
-    return opened;
-  };
-}
-
 async function runOne(session: RuntimeSession, input: Tensor): Promise<Float32Array<ArrayBuffer>> {
   const { outputs } = await session.run({ [session.inputNames[0]!]: input });
   return outputs[session.outputNames[0]!]!.data as Float32Array<ArrayBuffer>;
-}
-
-function magnitudeOf({ data }: Tensor<'float32'>, name: string): number {
-  let largest = 0;
-  let sum = 0;
-  for (let i = 0; i < data.length; i++) {
-    const magnitude = Math.abs(data[i]!);
-    // NaN and infinity stay in a sum, though not in a maximum.
-    sum += magnitude;
-    if (magnitude > largest) largest = magnitude;
-  }
-  if (!Number.isFinite(sum)) {
-    throw new IsthmusError(
-      'tensor/not-finite',
-      `${name} holds NaN or infinity; check the frame and the model.`,
-    );
-  }
-  return largest;
-}
-
-function decodePlain(context: CodecContext, bytes: Uint8Array, tensors: readonly CutTensor[]): NamedTensors {
-  const expected = plainBytes(tensors);
-  if (bytes.byteLength !== expected) {
-    throw corrupt(context.entry, `it has ${bytes.byteLength} plain bytes, not ${expected}`);
-  }
-  let offset = 0;
-  return Object.fromEntries(
-    tensors.map(({ name, type, shape }) => {
-      const numBytes = tensorBytes(type, shape);
-      const tensor = tensorFromBytes(type, shape, bytes.subarray(offset, offset + numBytes));
-      offset += numBytes;
-      return [name, tensor];
-    }),
-  );
 }

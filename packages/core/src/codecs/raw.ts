@@ -12,6 +12,7 @@ import {
   tensorToBytes,
 } from '../tensor.js';
 import { type CodecContext, type CodecKind, type CodecPath, corrupt, getLevel } from './codec.js';
+import type { PlainTensor } from './plain-tensors.js';
 
 const params = z.object({ dtype: z.enum(['float32', 'float16']) });
 
@@ -86,9 +87,9 @@ function fromHalf(tensor: Tensor<'float16'>): Tensor {
  *
  * @throws IsthmusError `tensor/shape-mismatch`, `tensor/type-mismatch`
  */
-export function checkTensor(value: Tensor | undefined, expected: CutTensor): Tensor {
+export function checkTensor(value: Tensor | undefined, expected: PlainTensor): Tensor {
   if (value === undefined) {
-    throw new IsthmusError('tensor/shape-mismatch', `The cut's tensor ${expected.name} is missing.`);
+    throw new IsthmusError('tensor/shape-mismatch', `The tensor ${expected.name} is missing.`);
   }
   if (value.type !== expected.type) {
     throw new IsthmusError(

@@ -173,7 +173,7 @@ export function formatCalibratedTables(tables: CalibratedTables): string {
  */
 export function parseCalibratedTables(text: string): CalibratedTables {
   const refuse = (what: string, cause?: unknown) =>
-    new IsthmusError('bundle/invalid', `The tables of a calibrated codec do not fit: ${what}. Split again.`, {
+    new IsthmusError('bundle/invalid', `The tables of a codec do not fit: ${what}. Fit them again.`, {
       cause,
     });
   let json: unknown;
