@@ -8,6 +8,7 @@ import {
   type MeasuredLevel,
   maxChunkBytes,
   requestHeaderBytes,
+  resultHeaderBytes,
   tensorBytes,
 } from '@isthmus/core';
 import type { Constraints } from './objective.js';
@@ -22,6 +23,8 @@ export interface Candidate {
   coder: string;
   /** What goes over the link, headers of packet and chunks included. */
   numBytes: number;
+  /** What comes back. */
+  answerBytes: number;
   /** Deviation of the bytes from frame to frame, relative to their mean. */
   bytesSpread: number;
   /** Expected, 0…1. */
@@ -43,6 +46,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
   const maxDeviceCut = constraints.maxDeviceCut ?? lastCut;
   const fits = (cut: number): boolean => cut <= maxDeviceCut && deviceBytes(manifest, cut) <= maxDeviceBytes;
   const firstCut = Math.max(constraints.minCut ?? 0, constraints.neverPixels === true ? 1 : 0);
+  const answerBytes = resultHeaderBytes + getCut(manifest, lastCut).numBytes;
   const groups = new Map<string, Candidate[]>();
   for (const entry of manifest.codecs) {
     if (constraints.codecs?.includes(entry.id) === false) continue;
@@ -62,6 +66,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
           coder: coderOf(entry.id, from),
           numBytes:
             packetBytes + chunkHeaderBytes * Math.ceil(packetBytes / (maxChunkBytes - chunkHeaderBytes)),
+          answerBytes,
           bytesSpread: measured.numBytesDeviation / Math.max(1, measured.numBytes),
           quality: measured.quality,
           encodeMs: measured.encodeMs,
@@ -78,6 +83,7 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
       deviceCut: lastCut,
       coder: '',
       numBytes: 0,
+      answerBytes: 0,
       bytesSpread: 0,
       quality: 1,
       encodeMs: 0,

@@ -147,8 +147,8 @@ export function createController(options: ControllerOptions): Controller {
   const exploration = createExploration(clock, tuning);
   let last: { cut: number; sinceMs: number } | undefined;
 
-  const weigh = (situation: Situation): Weighed =>
-    weighAll(candidates, situation, objective, constraints, budget.bytes);
+  const weigh = (situation: Situation, maxBytes = Infinity): Weighed =>
+    weighAll(candidates, situation, objective, constraints, Math.min(budget.bytes, maxBytes));
   const bestReady = (weighed: Weighed): PricedPlan | undefined =>
     bestAmong(weighed, constraints, spans.isReady);
 
@@ -234,12 +234,18 @@ export function createController(options: ControllerOptions): Controller {
     // It costs a frame that the device could answer; one that would be skipped costs nothing.
     const isCostly = best?.plan.kind === 'local' && !isUseless(best, situation.deadlineMs);
     if (isCostly && !exploration.isDue()) return undefined;
-    // Were it better, by how much ever it takes, what would be sent?
+    // Were it better, by how much ever it takes, what would be sent? No more than it usually carries in that time.
     let bytesPerSecond = link.usualBytesPerSecond ?? unknownBytesPerSecond;
+    const smallest = candidates.reduce(
+      (least, { plan, numBytes }) =>
+        plan.kind === 'split' && spans.isReady(plan.from) ? Math.min(least, numBytes) : least,
+      Infinity,
+    );
+    const maxBytes = Math.max(2 * smallest, (bytesPerSecond * situation.deadlineMs) / 1000);
     for (let i = 0; i < maxExploreSteps; i++) {
       bytesPerSecond *= tuning.exploreFactor;
       const found = bestAmong(
-        weigh({ ...situation, link: { ...link, bytesPerSecond, stalledMs: 0 } }),
+        weigh({ ...situation, link: { ...link, bytesPerSecond, stalledMs: 0 } }, maxBytes),
         constraints,
         (cut) => spans.isReady(cut),
         ({ plan }) => plan.kind === 'split',

@@ -23,6 +23,8 @@ export interface PricedPlan {
   share: number;
   /** Sent over the link. */
   numBytes: number;
+  /** What comes back over it. */
+  answerBytes: number;
   /** Expected, 0…1. */
   quality: number;
   /** Of the device. */
@@ -61,7 +63,7 @@ const logisticScale = 1.702;
  */
 export function pricePlan(candidate: Candidate, situation: Situation, objective: Objective): PricedPlan {
   const { link, profile, energy, waitMs, deadlineMs, intervalMs } = situation;
-  const { plan, deviceCut, quality, deviceBytes } = candidate;
+  const { plan, deviceCut, quality, deviceBytes, answerBytes } = candidate;
   const finish = (priced: PricedPlan): PricedPlan => {
     priced.utility = utilityOf(objective, priced);
     return priced;
@@ -80,6 +82,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
       inTime: deadlineMs === Infinity ? 1 : logistic((deadlineMs - totalMs) / deviation),
       share: shareOf(intervalMs, deviceMs),
       numBytes: 0,
+      answerBytes,
       quality,
       joules: joulesOf(energy, { computeMs: deviceMs, sendMs: 0, waitMs: 0, numBytes: 0 }),
       deviceBytes,
@@ -117,6 +120,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
       deadlineMs === Infinity ? 1 : chanceInTime(link, aheadBytes + numBytes, leftMs, deviationMs, spread),
     share: shareOf(intervalMs, Math.max(deviceMs + encodeMs, sendMs, serviceMs)),
     numBytes,
+    answerBytes,
     quality,
     joules: joulesOf(energy, {
       computeMs: deviceMs + encodeMs,
