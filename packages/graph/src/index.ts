@@ -7,16 +7,17 @@ export {
   type NodeOptions,
   valueInfo,
 } from './build.js';
+export type { BuiltCodec } from './build-codec.js';
 export { type Bundle, bundleSpan, spanBodies } from './bundle.js';
 export {
   type CalibrateOptions,
   type CalibrationProgress,
   calibrateBundle,
-  heldOutFrames,
-  type LevelMeasure,
 } from './calibrate/calibrate.js';
-export { type CalibrationTuning, defaultTuning } from './calibrate/calibrate-cut.js';
+export type { LevelMeasure } from './calibrate/choose-levels.js';
+export { heldOutFrames } from './calibrate/held-out.js';
 export { type MeasureOptions, measureLevels } from './calibrate/measure-levels.js';
+export { type CalibrationTuning, defaultTuning } from './calibrate/tuning.js';
 export { pixelsEntries } from './codec-entries.js';
 export { type CutCandidate, type CutOptions, findCuts } from './cuts.js';
 export { type FlowGraph, type FlowNode, indexFlow } from './flow.js';
@@ -24,6 +25,8 @@ export { firstFrame, seededFrame } from './frames.js';
 export { importTfjsLayers, listTfjsFiles } from './import/tfjs.js';
 export type { TfjsWeightFiles } from './import/tfjs-weights.js';
 export { importTflite } from './import/tflite.js';
+export { addCodec, removeCodec } from './learned/add-codec.js';
+export { type ImportCodecOptions, type ImportProgress, importCodec } from './learned/import-codec.js';
 export { normalizeModel } from './normalize.js';
 export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './onnx_pb.js';
 export { graphTensors, modelOpset, oldestOpset, type ReadOptions, readModel } from './read.js';

@@ -10,11 +10,13 @@ import {
   type RuntimeSession,
 } from '@isthmus/core';
 import { describeComponents } from './fit-components.js';
-import { fitTables, initialTables } from './fit-tables.js';
 import { fitChannelFactors, fitTransform, principalDirections, type Transform } from './fit-transform.js';
 import { type BlockStatistics, gridOf, layoutOf, type MapLayout, measureBlocks, toMaps } from './maps.js';
 import { combineSensitivities, measureSensitivity, type OutputMetric } from './sensitivity.js';
+import { spread } from './spread.js';
+import { tablesForSteps } from './tables-for-steps.js';
 import { type TransformModels, transformModels } from './transform-models.js';
+import type { CalibrationTuning } from './tuning.js';
 
 export interface CutOptions {
   cut: Cut;
@@ -26,38 +28,6 @@ export interface CutOptions {
   frames: readonly NamedTensors[];
   tuning: CalibrationTuning;
 }
-
-/** Numbers that trade the fit's time against its quality. */
-export interface CalibrationTuning {
-  /** Directions whose sensitivity is measured, for each tensor. */
-  numProbes: number;
-  /** Frames on which it is measured. */
-  numProbeFrames: number;
-  /** Size of a change, relative to the root mean square of a block. */
-  probeSize: number;
-  /** Share of equal sensitivity mixed into the measured one. */
-  shrink: number;
-  /** The coder's tables are fitted on so many values at each level. */
-  maxValues: number;
-  maxBlockSize: number;
-  /**
-   * The price of a bit in squares of the step, at the finest and at the roughest level. High-rate theory says
-   * ln 2 / 6 ≈ 0.12; where zeros prevail, they also make further zeros cheaper.
-   */
-  finestLambda: number;
-  roughestLambda: number;
-}
-
-export const defaultTuning: CalibrationTuning = {
-  numProbes: 256,
-  numProbeFrames: 5,
-  probeSize: 0.05,
-  shrink: 0.2,
-  maxValues: 500_000,
-  maxBlockSize: 512,
-  finestLambda: 0.06,
-  roughestLambda: 0.15,
-};
 
 /** A cut's transforms, and its tables for any steps. */
 export interface FittedCut {
@@ -162,38 +132,15 @@ async function fitVariant(
       transformed.map((frame) => frame[index]!),
     ),
   );
-  const numValues = described.reduce(
-    (sum, { scales, height, width }) => sum + scales.length * height * width,
-    0,
-  );
   return {
     models,
-    fitTables(steps, isFinal) {
-      const levelScales = steps.map((step) => step + model.scaleOffset);
-      return (isFinal ? fitTables : initialTables)({
-        tensors: described,
-        levelScales,
-        components: levelScales.map((levelScale) =>
-          described.map(({ scales }) => countComponents(scales, levelScale)),
-        ),
-        frames: spread(transformed, Math.max(2, Math.floor(tuning.maxValues / numValues))),
-        lambdas: steps.map((_, i) =>
-          lerp(tuning.finestLambda, tuning.roughestLambda, i / (steps.length - 1 || 1)),
-        ),
-      });
-    },
+    fitTables: (steps, isFinal) =>
+      tablesForSteps(
+        { tensors: described, frames: transformed, tuning },
+        steps.map((step) => step + model.scaleOffset),
+        isFinal,
+      ),
   };
-}
-
-// A component whose mean magnitude is so far below the step never makes anything but zeros.
-const negligible = 8 * 5;
-
-function countComponents(scales: readonly number[], levelScale: number): number {
-  let last = 0;
-  scales.forEach((scale, index) => {
-    if (scale > levelScale - negligible) last = index + 1;
-  });
-  return last;
 }
 
 // Components in units of their root mean square, so that steps mean the same at every cut.
@@ -230,12 +177,4 @@ async function transformFrames(
     }
   }
   return results;
-}
-
-const lerp = (from: number, to: number, share: number): number => from + share * (to - from);
-
-/** At most so many of them, evenly chosen. */
-export function spread<T>(all: readonly T[], count: number): T[] {
-  if (all.length <= count) return [...all];
-  return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]!);
 }

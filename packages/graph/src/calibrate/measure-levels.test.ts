@@ -5,7 +5,7 @@ import { firstFrame } from '../frames.js';
 import { splitModel } from '../split.js';
 import { chainModel } from '../testing/models.js';
 import { writeModel } from '../write.js';
-import { heldOutFrames } from './calibrate.js';
+import { heldOutFrames } from './held-out.js';
 import { measureLevels } from './measure-levels.js';
 
 const runtime = createNodeRuntime({ threads: 1 });
@@ -62,6 +62,16 @@ it('leaves codecs it does not know unmeasured, and refuses to measure on nothing
   await expect(measureLevels(bundle, { ...options, codecs: known, frames: [] })).rejects.toMatchObject({
     code: 'usage/invalid',
   });
+});
+
+it('measures only the codecs asked for, and leaves the others as they were', async () => {
+  const { bundle, frames } = await splitChain();
+  const options = { runtime, clock: systemClock, frames, codecs: builtinCodecs };
+  const first = await measureLevels(bundle, { ...options, only: ['raw'] });
+  expect(first.manifest.codecs.map(({ measured }) => measured !== undefined)).toEqual([true, false]);
+  const both = await measureLevels(first, { ...options, only: ['quantized'] });
+  expect(both.manifest.codecs[0]).toEqual(first.manifest.codecs[0]);
+  expect(both.manifest.codecs[1]?.measured).toBeDefined();
 });
 
 it('holds out a quarter of the frames', () => {

@@ -7,15 +7,16 @@ import {
   type Encoder,
   findCodecKind,
   IsthmusError,
+  type Manifest,
   type MeasuredLevel,
   type NamedTensors,
   type Runtime,
-  type RuntimeSession,
 } from '@isthmus/core';
-import { type Bundle, bundleSpan } from '../bundle.js';
-import { spread } from './calibrate-cut.js';
+import type { Bundle } from '../bundle.js';
 import { createComparison, type Fidelity } from './fidelity.js';
 import { fitQuality } from './fit-quality.js';
+import { runAll, withSpan } from './run-span.js';
+import { spread } from './spread.js';
 
 export interface MeasureOptions {
   runtime: Runtime;
@@ -23,6 +24,8 @@ export interface MeasureOptions {
   frames: readonly NamedTensors[];
   /** The codecs known here; entries of other kinds stay unmeasured. */
   codecs: readonly CodecKind[];
+  /** Ids of the entries to measure; others stay as they are. @default all */
+  only?: readonly string[];
   clock: Clock;
   onProgress?: (progress: { cut: number; numCuts: number }) => void;
 }
@@ -62,7 +65,9 @@ export async function measureLevels(bundle: Bundle, options: MeasureOptions): Pr
   let atCut: NamedTensors[] = spread(options.frames, maxFrames);
   const expected = await withSpan(bundle, 0, lastCut, runtime, (whole) => runAll(whole, atCut));
   const trials: Trial[] = [];
-  for (let cut = 0; cut < lastCut; cut++) {
+  const froms = wantedCodecs(manifest, options).flatMap(({ paths }) => paths.map(({ from }) => from));
+  const deepest = Math.min(lastCut - 1, Math.max(-1, ...froms));
+  for (let cut = 0; cut <= deepest; cut++) {
     onProgress?.({ cut, numCuts: lastCut });
     if (cut > 0) {
       const before = atCut;
@@ -84,19 +89,25 @@ export async function measureLevels(bundle: Bundle, options: MeasureOptions): Pr
   return { ...bundle, manifest: { ...manifest, codecs } };
 }
 
+function wantedCodecs(manifest: Manifest, { codecs, only }: MeasureOptions): CodecEntry[] {
+  return manifest.codecs.filter(
+    ({ id, kind, version }) =>
+      only?.includes(id) !== false && codecs.some((one) => one.kind === kind && one.version === version),
+  );
+}
+
 async function measureCut(
   bundle: Bundle,
-  { runtime, codecs, clock }: MeasureOptions,
+  options: MeasureOptions,
   from: number,
   frames: readonly NamedTensors[],
   expected: readonly NamedTensors[],
 ): Promise<Trial[]> {
+  const { runtime, codecs, clock } = options;
   const { manifest } = bundle;
   const lastCut = manifest.cuts.length - 1;
   const compare = createComparison(manifest);
-  const known = manifest.codecs.filter(({ kind, version }) =>
-    codecs.some((one) => one.kind === kind && one.version === version),
-  );
+  const known = wantedCodecs(manifest, options);
   const trials: Trial[] = [];
   for (let to = from; to <= lastCut; to++) {
     const entries = known.filter(({ paths }) => paths.some((path) => path.from === from && path.to === to));
@@ -162,30 +173,6 @@ const round = (value: number): number => Math.round(value * 1e4) / 1e4;
 
 function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
-}
-
-type RunTail = (tensors: NamedTensors) => Promise<NamedTensors>;
-
-async function withSpan<T>(
-  bundle: Bundle,
-  from: number,
-  to: number,
-  runtime: Runtime,
-  use: (run: RunTail) => Promise<T>,
-): Promise<T> {
-  if (from === to) return use(async (tensors) => tensors);
-  const session: RuntimeSession = await runtime.load(bundleSpan(bundle, from, to));
-  try {
-    return await use(async (tensors) => (await session.run(tensors)).outputs);
-  } finally {
-    await session.release();
-  }
-}
-
-async function runAll(run: RunTail, frames: readonly NamedTensors[]): Promise<NamedTensors[]> {
-  const results: NamedTensors[] = [];
-  for (const frame of frames) results.push(await run(frame));
-  return results;
 }
 
 function readFileOf({ files }: Bundle): (file: { path: string }) => Promise<Uint8Array> {

@@ -1,0 +1,46 @@
+import {
+  type CalibratedTables,
+  type CodecEntry,
+  type CodecKind,
+  type CodecLevel,
+  type FileRef,
+  formatCalibratedTables,
+  sha256Hex,
+} from '@isthmus/core';
+
+/** A codec to be added to a bundle: what the manifest says of it, and its files by path. */
+export interface BuiltCodec {
+  entry: CodecEntry;
+  files: ReadonlyMap<string, Uint8Array>;
+}
+
+/** A codec of one path, made of tables of integers and networks. Paths of files are the codec kind's to say. */
+export async function buildCodec(options: {
+  id: string;
+  kind: Pick<CodecKind, 'kind' | 'version'>;
+  path: { from: number; to: number };
+  levels: CodecLevel[];
+  tables: readonly [path: string, tables: CalibratedTables];
+  networks: readonly (readonly [path: string, model: Uint8Array])[];
+}): Promise<BuiltCodec> {
+  const { id, kind, path, levels, networks } = options;
+  const [tablesPath, tables] = options.tables;
+  const files = new Map<string, Uint8Array>([
+    [tablesPath, new TextEncoder().encode(formatCalibratedTables(tables))],
+    ...networks,
+  ]);
+  const refs: FileRef[] = [];
+  for (const [file, bytes] of files) {
+    refs.push({ path: file, numBytes: bytes.byteLength, sha256: await sha256Hex(bytes) });
+  }
+  const entry: CodecEntry = {
+    id,
+    kind: kind.kind,
+    version: kind.version,
+    paths: [path],
+    levels,
+    tablesSha256: refs[0]!.sha256,
+    files: refs,
+  };
+  return { entry, files };
+}

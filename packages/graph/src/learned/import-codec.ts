@@ -1,0 +1,248 @@
+import {
+  type CalibratedTables,
+  type Clock,
+  type CutTensor,
+  getCut,
+  IsthmusError,
+  learnedCodec,
+  learnedFiles,
+  learnedTensors,
+  manifestLimits,
+  type NamedTensors,
+  type Runtime,
+  type Tensor,
+} from '@isthmus/core';
+import { type BuiltCodec, buildCodec } from '../build-codec.js';
+import type { Bundle } from '../bundle.js';
+import type { LevelMeasure } from '../calibrate/choose-levels.js';
+import { createComparison } from '../calibrate/fidelity.js';
+import { heldOutFrames, isHeldOut } from '../calibrate/held-out.js';
+import { measureLevels } from '../calibrate/measure-levels.js';
+import { runAll, withSpan } from '../calibrate/run-span.js';
+import { spread } from '../calibrate/spread.js';
+import { maxMeasured, numTried, tryLevels } from '../calibrate/try-levels.js';
+import { type CalibrationTuning, defaultTuning } from '../calibrate/tuning.js';
+import { seededFrame } from '../frames.js';
+import type { ModelProto } from '../onnx_pb.js';
+import type { TensorInfos } from '../shapes.js';
+import { toOnnxType } from '../tensors.js';
+import { addCodec, checkCodecId } from './add-codec.js';
+import { checkDecoder, encoderInputs, loadNetwork, readNetwork, runEncoder } from './check-networks.js';
+import { fitLatent } from './fit-latent.js';
+
+/** What importing is busy with. */
+export interface ImportProgress {
+  stage: 'check' | 'encode' | 'fit' | 'measure';
+}
+
+export interface ImportCodecOptions {
+  /** Of its files, those of the segments are needed. */
+  bundle: Bundle;
+  runtime: Runtime;
+  clock: Clock;
+  /** The codec's name in the manifest: lower-case letters, digits, `.`, `_`, `-`. */
+  id: string;
+  /** The cut whose float32 tensors the encoder takes. */
+  from: number;
+  /** The cut whose tensors the decoder gives: `from` or a later one. */
+  to: number;
+  /** ONNX; a model from `readModel` where weights lie in other files. */
+  encoder: Uint8Array | ModelProto;
+  decoder: Uint8Array | ModelProto;
+  /** @default fitted to the frames, with levels from near-lossless to rough */
+  tables?: CalibratedTables;
+  /**
+   * Tensors of cut 0, of pictures that the codec was not trained on. Levels are measured on a quarter of them, or on all
+   * where tables are given; without frames they stay unmeasured, and only plans that ask for them use them.
+   */
+  frames?: readonly NamedTensors[];
+  /** @default as in `defaultTuning` */
+  tuning?: Partial<CalibrationTuning>;
+  onProgress?: (progress: ImportProgress) => void;
+}
+
+const minFrames = 4;
+
+/**
+ * Makes a `learned` codec of an encoder and a decoder that were trained elsewhere, for {@link addCodec}: checks that both
+ * run and fit the bundle, fits the tables of the integer coder and chooses levels where no tables are given, and measures
+ * every level.
+ *
+ * @throws IsthmusError
+ * - `usage/invalid`: a path, a name or a number of frames that cannot be; `bundle/no-such-cut`;
+ * - `model/invalid`: a tensor of a network that is missing or not wanted, by name;
+ * - `tensor/type-mismatch`, `tensor/shape-mismatch`: one that is of another type or shape than it must be;
+ * - `tensor/not-finite`: an encoder that gives NaN or infinity;
+ * - `model/not-onnx`, `model/truncated`, `model/external-data`, `model/unsupported`: a network that cannot be read, or
+ *   whose latent is far from the size of 1;
+ * - the runtime's, for networks that do not load or run.
+ *
+ * @example
+ * ```ts
+ * const codec = await importCodec({ bundle, runtime, clock: systemClock, id: 'learned-3', from: 3, to: 3, encoder, decoder, frames });
+ * codec.entry.measured?.[0]?.map(({ numBytes, quality }) => [numBytes, quality]);
+ * const withCodec = addCodec(bundle, codec);
+ * ```
+ */
+export async function importCodec(options: ImportCodecOptions): Promise<BuiltCodec> {
+  const { bundle, runtime, id, from, to, frames = [], onProgress } = options;
+  const { manifest } = bundle;
+  checkOptions(options);
+  onProgress?.({ stage: 'check' });
+  const encoder = await readNetwork('encoder', options.encoder, manifest, { from, to });
+  const decoder = await readNetwork('decoder', options.decoder, manifest, { from, to });
+  const measured = options.tables === undefined ? heldOutFrames(frames) : frames;
+  // Frames at the cut, to fit and to measure on; without any, noise shows whether the networks run.
+  const atCut =
+    frames.length > 0
+      ? await withSpan(bundle, 0, from, runtime, (run) => runAll(run, frames))
+      : [seededFrame(infosOf(encoderInputs(manifest, from)), 1)];
+  const latents = await checkNetworks(options, { encoder, decoder }, atCut, () =>
+    onProgress?.({ stage: 'encode' }),
+  );
+  const build = (tables: CalibratedTables, measures?: readonly LevelMeasure[]): Promise<BuiltCodec> =>
+    buildCodec({
+      id,
+      kind: learnedCodec,
+      path: { from, to },
+      levels: tables.levels.map((_, level) => ({ name: `level-${level}`, params: { ...measures?.[level] } })),
+      tables: [learnedFiles.tables(id), tables],
+      networks: [
+        [learnedFiles.encoder(id), encoder],
+        [learnedFiles.decoder(id), decoder],
+      ],
+    });
+  if (options.tables !== undefined) checkTables(options.tables, latents[0]!);
+  if (frames.length === 0 && options.tables !== undefined) return build(options.tables);
+
+  onProgress?.({ stage: 'fit' });
+  const lastCut = manifest.cuts.length - 1;
+  const heldOut = spread(options.tables === undefined ? heldOutFrames(atCut) : atCut, maxMeasured);
+  const codec = await withSpan(bundle, from, lastCut, runtime, async (whole) => {
+    const all = await Promise.all(heldOut.map(async (frame) => ({ frame, outputs: await whole(frame) })));
+    return withSpan(bundle, to, lastCut, runtime, async (tail) => {
+      const measure = async (tables: CalibratedTables, isFinal: boolean): Promise<LevelMeasure[]> =>
+        tryLevels({
+          manifest,
+          kind: learnedCodec,
+          codec: await build(tables),
+          runtime,
+          tail,
+          comparison: createComparison(manifest),
+          heldOut: spread(all, isFinal ? maxMeasured : numTried),
+        });
+      if (options.tables !== undefined) return build(options.tables, await measure(options.tables, true));
+      const fitted = await fitLatent(
+        latents.filter((_, at) => !isHeldOut(at)),
+        { ...defaultTuning, ...options.tuning },
+        measure,
+      );
+      return build(fitted.tables, fitted.measures);
+    });
+  });
+  onProgress?.({ stage: 'measure' });
+  return measure(codec, options, measured);
+}
+
+// As `isthmus split` measures all others.
+async function measure(
+  codec: BuiltCodec,
+  { bundle, runtime, clock, id }: ImportCodecOptions,
+  frames: readonly NamedTensors[],
+): Promise<BuiltCodec> {
+  const { manifest } = await measureLevels(addCodec(bundle, codec), {
+    runtime,
+    clock,
+    frames,
+    codecs: [learnedCodec],
+    only: [id],
+  });
+  const entry = manifest.codecs.find((candidate) => candidate.id === id);
+  return entry === undefined ? codec : { ...codec, entry };
+}
+
+function checkOptions({ bundle: { manifest }, id, from, to, tables, frames = [] }: ImportCodecOptions): void {
+  checkCodecId(manifest, id);
+  const cut = getCut(manifest, from);
+  const landing = getCut(manifest, to);
+  const lastCut = manifest.cuts.length - 1;
+  if (to < from || from === lastCut) {
+    throw new IsthmusError(
+      'usage/invalid',
+      `A codec leads from a cut before the last, ${lastCut}, to the same or a later one; ${from} to ${to} cannot be.`,
+    );
+  }
+  if (encoderInputs(manifest, from).length === 0) {
+    throw new IsthmusError('usage/invalid', `Cut ${from} has no float32 tensor for an encoder to take.`);
+  }
+  const own: readonly string[] = Object.values(learnedTensors);
+  const clash = [...cut.tensors, ...landing.tensors].find(({ name }) => own.includes(name));
+  if (clash !== undefined) {
+    throw new IsthmusError(
+      'usage/invalid',
+      `The model has a tensor ${clash.name} at this cut, which is what a codec's own are called. Choose another cut.`,
+    );
+  }
+  if (tables === undefined && frames.length < minFrames) {
+    throw new IsthmusError(
+      'usage/invalid',
+      `Fitting a codec's tables needs at least ${minFrames} frames, better a hundred; there are ${frames.length}.`,
+    );
+  }
+}
+
+/** Runs both networks; what the encoder makes of each frame. */
+async function checkNetworks(
+  { bundle: { manifest }, runtime, from, to }: ImportCodecOptions,
+  models: { encoder: Uint8Array; decoder: Uint8Array },
+  frames: readonly NamedTensors[],
+  onChecked: () => void,
+): Promise<Tensor<'float32'>[]> {
+  const inputs = encoderInputs(manifest, from);
+  const feedsOf = (frame: NamedTensors): NamedTensors =>
+    Object.fromEntries(inputs.map(({ name }) => [name, frame[name]!]));
+  const encoder = await loadNetwork('encoder', models.encoder, runtime);
+  try {
+    const decoder = await loadNetwork('decoder', models.decoder, runtime);
+    try {
+      const first = await runEncoder(encoder, feedsOf(frames[0]!));
+      await checkDecoder(decoder, first, getCut(manifest, to).tensors);
+      onChecked();
+      const latents = [first];
+      for (const frame of frames.slice(1)) latents.push(await runEncoder(encoder, feedsOf(frame)));
+      const odd = latents.find(({ shape }) => shape.join() !== first.shape.join());
+      if (odd !== undefined) {
+        throw new IsthmusError(
+          'tensor/shape-mismatch',
+          `The encoder's latent is [${first.shape}] for one frame and [${odd.shape}] for another; it must not change.`,
+        );
+      }
+      return latents;
+    } finally {
+      await decoder.release();
+    }
+  } finally {
+    await encoder.release();
+  }
+}
+
+function checkTables({ tensors, levels }: CalibratedTables, { shape }: Tensor): void {
+  const [tensor, ...others] = tensors;
+  const actual = tensor && [1, tensor.scales.length, tensor.height, tensor.width];
+  if (others.length > 0 || tensor?.name !== learnedTensors.latent || actual?.join() !== shape.join()) {
+    throw new IsthmusError(
+      'tensor/shape-mismatch',
+      `The tables are for ${tensors.map(({ name }) => name).join(', ')} [${actual}]; they must be for one tensor, ` +
+        `${learnedTensors.latent} [${shape}].`,
+    );
+  }
+  if (levels.length > manifestLimits.levels) {
+    throw new IsthmusError('usage/invalid', `A codec has at most ${manifestLimits.levels} levels.`);
+  }
+}
+
+function infosOf(tensors: readonly CutTensor[]): TensorInfos {
+  return new Map(
+    tensors.map(({ name, type, shape }) => [name, { elementType: toOnnxType(type), shape: [...shape] }]),
+  );
+}
