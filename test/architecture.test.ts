@@ -9,6 +9,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   '@isthmus/graph': ['@isthmus/core'],
   '@isthmus/runtime': ['@isthmus/core'],
   '@isthmus/planner': ['@isthmus/core'],
+  '@isthmus/train': ['@isthmus/core', '@isthmus/graph', '@isthmus/runtime'],
   '@isthmus/device': ['@isthmus/core', '@isthmus/planner', '@isthmus/runtime'],
   '@isthmus/cloud': ['@isthmus/core', '@isthmus/runtime'],
   '@isthmus/models': ['@isthmus/core', '@isthmus/graph'],

@@ -64,6 +64,10 @@ export type ErrorCode =
   | 'pull/download-failed'
   | 'pull/integrity'
   | 'pull/disk'
+  // training
+  | 'train/no-gradient'
+  | 'train/not-finite'
+  | 'train/state-invalid'
   | 'usage/invalid'
   | 'internal';
 

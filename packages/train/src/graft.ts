@@ -1,0 +1,91 @@
+import { IsthmusError, type Tensor } from '@isthmus/core';
+import {
+  type ModelProto,
+  type NodeProto,
+  normalizeModel,
+  readTensor,
+  type TensorProto,
+} from '@isthmus/graph';
+import type { Draft } from './draft.js';
+
+export interface GraftOptions {
+  /** What each input of the model is in the draft. */
+  inputs: Readonly<Record<string, string>>;
+  /** Before the name of everything that is added. @default '' */
+  prefix?: string;
+  /** Which of the model's float32 weights are to be trained, by their name in the model. @default none */
+  trains?: (name: string) => boolean;
+}
+
+/** Operators that mean something else in operator set 17 than in 13 to 16. */
+const changed: ReadonlySet<string> = new Set(['RoiAlign']);
+
+/**
+ * Adds a model, such as a span of a bundle, to a draft. Its weights are constants, or parameters where `trains`
+ * says so.
+ *
+ * @returns The names in the draft of the model's outputs, by their name in the model.
+ *
+ * @throws IsthmusError `usage/invalid` if an input is missing; `model/unsupported` for operator sets older than 13 or
+ * newer than the draft's, weights of types that Isthmus does not compute with, and operators with nested graphs.
+ *
+ * @example
+ * ```ts
+ * const tail = await readModel(bundleSpan(bundle, 3, 6));
+ * const outputs = graft(draft, tail, { inputs: { 'conv4/relu': decoded }, prefix: 'teacher/' });
+ * ```
+ */
+export function graft(draft: Draft, model: ModelProto, options: GraftOptions): ReadonlyMap<string, string> {
+  const { prefix = '', trains = () => false } = options;
+  const { graph, opsetImport } = normalizeModel(model);
+  if (graph === undefined) throw new IsthmusError('model/invalid', 'The model holds no graph.');
+  const onnx = opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
+  checkOpset(Number(onnx?.version ?? draft.opset), draft.opset, graph.node);
+  const names = new Map<string, string>([['', '']]);
+  for (const { name } of graph.input) {
+    const given = options.inputs[name];
+    if (given === undefined) {
+      throw new IsthmusError('usage/invalid', `The model's input ${name} is not among the given inputs.`);
+    }
+    names.set(name, given);
+  }
+  for (const proto of graph.initializer) {
+    names.set(proto.name, addWeight(draft, proto, `${prefix}${proto.name}`, trains(proto.name)));
+  }
+  const nameOf = (name: string): string => names.get(name) ?? '';
+  for (const node of graph.node) {
+    if (node.attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) {
+      throw new IsthmusError(
+        'model/unsupported',
+        `Node ${node.name} (${node.opType}) holds a graph of its own.`,
+      );
+    }
+    for (const name of node.output) if (name !== '') names.set(name, `${prefix}${name}`);
+    draft.copy(node, node.input.map(nameOf), node.output.map(nameOf));
+  }
+  return new Map(graph.output.map(({ name }) => [name, nameOf(name)]));
+}
+
+function addWeight(draft: Draft, proto: TensorProto, name: string, isTrained: boolean): string {
+  const tensor = readTensor(proto);
+  return isTrained && isFloat32(tensor) ? draft.parameter(name, tensor) : draft.constant(tensor, name);
+}
+
+function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {
+  return tensor.type === 'float32';
+}
+
+function checkOpset(opset: number, ofDraft: number, nodes: readonly NodeProto[]): void {
+  const refuse = (reason: string): IsthmusError =>
+    new IsthmusError('model/unsupported', `The model uses operator set ${opset}: ${reason}`, {
+      details: { opset },
+    });
+  if (opset < 13) throw refuse('training takes 13 or later. Convert it, or export it again.');
+  if (opset === ofDraft) return;
+  if (opset > ofDraft) throw refuse(`make the draft with { opset: ${opset} }.`);
+  const node = nodes.find(({ opType }) => changed.has(opType));
+  if (ofDraft > 17 || node !== undefined) {
+    const means = node === undefined ? '' : `, in which ${node.opType} means something else`;
+    throw refuse(`the draft uses ${ofDraft}${means}.`);
+  }
+}
