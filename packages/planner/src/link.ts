@@ -234,7 +234,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
       if (numChunks >= 4 && chunkedMs > tuning.noiseMs) {
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       } else if (packet !== undefined && roundTripMs !== null) {
-        isLimited = tookMs <= 2 * tuning.noiseMs;
+        isLimited = tookMs <= tuning.noiseMs;
         const shown = (1000 * numBytes) / Math.max(tuning.noiseMs, tookMs);
         if (!isLimited || usual === undefined) rate = shown;
         else if (doubted !== undefined) rate = Math.max(shown, Math.exp(usual));
