@@ -12,12 +12,13 @@ import {
   type NamedTensors,
 } from '@isthmus/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CalibratedFixture, makeCalibratedFixture } from './support/calibrated.js';
+import type { CalibratedFixture } from './support/calibrated.js';
+import { makeLearnedFixture } from './support/learned.js';
 import { mutate, randomFrom } from './support/mutate.js';
 
 // What a receiver's decoders make of bytes that no encoder wrote: they say so, or give tensors of the size that the
 // manifest declares, and they never take more memory than sound payloads do.
-const numPayloads = { raw: 20_000, quantized: 40_000, calibrated: 40_000 } as const;
+const numPayloads = { raw: 20_000, quantized: 40_000, calibrated: 40_000, learned: 40_000 } as const;
 const cuts = [1, 2, 4];
 const seed = 20_261_121;
 /** Codes, integers, floats: what a decoder holds of a tensor and of a payload at a time, generously. */
@@ -44,7 +45,7 @@ let collectGarbage: () => void;
 beforeAll(async () => {
   setFlagsFromString('--expose-gc');
   collectGarbage = runInNewContext('gc') as () => void;
-  fixture = await makeCalibratedFixture(cuts);
+  fixture = await makeLearnedFixture();
   const { manifest, files, runtime, frames } = fixture;
   sound = new Map(Object.keys(numPayloads).map((kind) => [kind, []]));
   for (const entry of manifest.codecs) {

@@ -25,7 +25,7 @@ export { firstFrame, seededFrame } from './frames.js';
 export { importTfjsLayers, listTfjsFiles } from './import/tfjs.js';
 export type { TfjsWeightFiles } from './import/tfjs-weights.js';
 export { importTflite } from './import/tflite.js';
-export { addCodec, removeCodec } from './learned/add-codec.js';
+export { addCodec, checkCodecId, removeCodec } from './learned/add-codec.js';
 export { type ImportCodecOptions, type ImportProgress, importCodec } from './learned/import-codec.js';
 export { normalizeModel } from './normalize.js';
 export type { GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './onnx_pb.js';

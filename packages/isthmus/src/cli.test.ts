@@ -16,7 +16,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const writeClassifier = (name: string): Promise<string> => writeClassifierTo(join(folder, name));
 
 describe('isthmus', () => {
-  it.each(['pull', 'split', 'serve', 'run', 'demo', 'bench'])(
+  it.each(['pull', 'split', 'codec', 'serve', 'run', 'demo', 'bench'])(
     '%s --help tells its options and an example',
     async (name) => {
       const { exitCode, out } = await run(name, '--help');
@@ -29,7 +29,7 @@ describe('isthmus', () => {
 
   it('says what a wrong command line is wrong about, and exits with 2', async () => {
     const cases: [string[], RegExp][] = [
-      [[], /Say which command: pull, split, serve, run, demo/],
+      [[], /Say which command: pull, split, codec, serve, run, demo/],
       [['splice'], /no command "splice"/],
       [['split'], /missing required args/i],
       [['split', 'x.onnx', '--bogus'], /Unknown option `--bogus`/],

@@ -2,6 +2,7 @@ import { IsthmusError, isIsthmusError, toIsthmusError } from '@isthmus/core';
 import { type CAC, cac } from 'cac';
 import { z } from 'zod';
 import { addBenchCommand } from './commands/bench.js';
+import { addCodecCommand } from './commands/codec.js';
 import { addDemoCommand } from './commands/demo.js';
 import { addPullCommand } from './commands/pull.js';
 import { addRunCommand } from './commands/run.js';
@@ -32,6 +33,7 @@ export async function main(args: readonly string[], context: CliContext): Promis
   for (const add of [
     addPullCommand,
     addSplitCommand,
+    addCodecCommand,
     addServeCommand,
     addRunCommand,
     addDemoCommand,

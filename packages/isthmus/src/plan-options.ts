@@ -1,4 +1,4 @@
-import { IsthmusError, type Manifest } from '@isthmus/core';
+import { type CodecEntry, IsthmusError, type Manifest } from '@isthmus/core';
 import type { Plan } from '@isthmus/planner';
 
 /** What `--plan` can say: leave it to the session, or one plan or several. */
@@ -6,7 +6,7 @@ export type PlanChoice = 'auto' | Plan;
 
 /**
  * The plans that `--plan` asks for: `auto`, `local`, `all`, or CUT/CODEC/LEVEL with the level's name or number, as
- * in `2/quantized/4-bit`; with CUT as FROM-TO for codecs that land deeper than they leave.
+ * in `2/quantized/4-bit`. CUT may be FROM-TO; without TO it is where the codec lands.
  *
  * @throws IsthmusError `usage/invalid`; that a plan exists is for the session to say
  */
@@ -63,8 +63,14 @@ function parsePlan(text: string, manifest: Manifest): Plan {
   return {
     kind: 'split',
     from: Number(from),
-    to: Number(to ?? from),
+    to: to === undefined ? landingCut(codec, Number(from)) : Number(to),
     codec: codecId!,
     level: named >= 0 ? named : Number(levelText),
   };
+}
+
+// The same cut where a codec can do that, else the first that it leads to.
+function landingCut(codec: CodecEntry | undefined, from: number): number {
+  const landings = codec?.paths.filter((path) => path.from === from).map(({ to }) => to) ?? [];
+  return landings.length === 0 || landings.includes(from) ? from : Math.min(...landings);
 }

@@ -45,7 +45,8 @@ export async function openBundle(
   return { manifest, readFile: async ({ path }) => files.get(path)! };
 }
 
-async function openFolder(folder: string): Promise<BundleFiles> {
+/** @throws IsthmusError `bundle/*` */
+export async function openFolder(folder: string): Promise<BundleFiles> {
   return {
     manifest: await readManifest(folder),
     async readFile({ path, sha256 }) {

@@ -5,7 +5,7 @@ import { createTensor, formatManifest, type Manifest, parseManifest } from '@ist
 import { createGraphBuilder, writeModel } from '@isthmus/graph';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { main } from '../cli.js';
+import { run } from '../testing/command-line.js';
 import { parseFrameSet } from './frame-set.js';
 import type { RdResult } from './result.js';
 
@@ -84,18 +84,6 @@ function detector(): Uint8Array {
   );
   graph.output('grid', 'float32', [1, 14, 2, 2]);
   return writeModel(graph.build());
-}
-
-async function run(...args: string[]) {
-  const out: string[] = [];
-  const notes: string[] = [];
-  const exitCode = await main(args, {
-    out: (text) => out.push(text),
-    note: (text) => notes.push(text),
-    env: {},
-    signal: new AbortController().signal,
-  });
-  return { exitCode, out: out.join('\n'), notes: notes.join('\n') };
 }
 
 async function split(name: string, model: Uint8Array, classes?: readonly string[]): Promise<string> {
