@@ -6,7 +6,6 @@ import { createTensor, parseManifest } from '@isthmus/core';
 import { createGraphBuilder, writeModel } from '@isthmus/graph';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { writeClassifier } from '../testing/classifier.js';
 import { run } from '../testing/command-line.js';
 import { type CodedCut, makeCoders } from './coders.js';
 import { measureCut } from './measure-cut.js';
@@ -30,8 +29,28 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
+function model(): Uint8Array {
+  const graph = createGraphBuilder({ name: 'model', opset: 13 });
+  const image = graph.input('image', 'float32', [1, 3, side, side]);
+  const weights = (shape: number[]) => {
+    const length = shape.reduce((a, b) => a * b, 1);
+    return createTensor(
+      'float32',
+      shape,
+      Float32Array.from({ length }, (_, i) => Math.sin(i * 7.3)),
+    );
+  };
+  const a = graph.node('Conv', [image, graph.constant('a', weights([4, 3, 3, 3]))], { strides: [2, 2] });
+  const b = graph.node('Relu', [a]);
+  const c = graph.node('Conv', [b, graph.constant('b', weights([8, 4, 3, 3]))], { strides: [2, 2] });
+  graph.node('GlobalAveragePool', [graph.node('Relu', [c])], {}, { output: 'means' });
+  graph.output('means', 'float32', [1, 8, 1, 1]);
+  return writeModel(graph.build());
+}
+
 async function split(name: string, ...options: string[]): Promise<string> {
-  const path = await writeClassifier(join(folder, `${name}.onnx`));
+  const path = join(folder, `${name}.onnx`);
+  await writeFile(path, model());
   const { exitCode, notes } = await run('split', path, '--out', join(folder, name), ...options);
   expect(exitCode, notes).toBe(0);
   return join(folder, name);
