@@ -18,11 +18,13 @@ export interface DifferenceOptions {
   /** Of the largest difference. @default 0.001 */
   tolerance?: number;
   opset?: number;
+  /** Values of parameters that the draft adds, where those that it starts from will not do. */
+  parameters?: Readonly<Record<string, readonly number[]>>;
 }
 
 /**
  * Holds the gradients that the rules give of Σ weight · output (with random weights) to differences of the outputs,
- * element by element of every input. The differences are of fourth order and summed up in float64; what is left of
+ * element by element of every input and parameter. The differences are of fourth order and summed up in float64; what is left of
  * float32 is its rounding of the outputs.
  */
 export async function expectGradients(
@@ -33,7 +35,7 @@ export async function expectGradients(
   const { step = 0.02, tolerance = 1e-3 } = options;
   const draft = new Draft(options.opset === undefined ? {} : { opset: options.opset });
   const random = seededRandom(Object.keys(inputs).length);
-  const feeds: NamedTensors = Object.fromEntries(
+  const given = Object.fromEntries(
     Object.entries(inputs).map(([name, { shape, values }]) => {
       draft.input(name, 'float32', shape);
       return [name, float32Tensor(values ?? uniformValues(elementCount(shape), random), shape)];
@@ -41,6 +43,11 @@ export async function expectGradients(
   );
   const built = build(draft);
   const outputs = typeof built === 'string' ? [built] : built;
+  const trained = draft.parameters.map(({ name, tensor }) => {
+    const values = options.parameters?.[name] ?? tensor.data;
+    return [name, float32Tensor(values, tensor.shape)];
+  });
+  const feeds: NamedTensors = { ...given, ...Object.fromEntries(trained) };
   const weights = new Map(
     outputs.map((name) => [name, uniformValues(elementCount(draft.shapeOf(name)), random)]),
   );
@@ -49,7 +56,7 @@ export async function expectGradients(
     return draft.node('ReduceSum', [draft.node('Mul', [name, weight])], { keepdims: 0 });
   });
   const loss = parts.length === 1 ? (parts[0] ?? '') : draft.node('Sum', parts);
-  const gradients = addGradients(draft, { loss, of: Object.keys(inputs) });
+  const gradients = addGradients(draft, { loss, of: Object.keys(feeds) });
   const forward = await loadModel(draft.build(outputs));
   const backward = await loadModel(draft.build([...new Set(gradients.values())]));
   const found = await backward(feeds);

@@ -1,0 +1,236 @@
+import { IsthmusError, type NamedTensors, type TensorData, toIsthmusError } from '@isthmus/core';
+import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { gradientNormOutput, optimizerInputs, type StateVector } from './optimizer.js';
+import type { TrainingState } from './state.js';
+import { gradientScaleInput, gradientSumNames, stateNames, type TrainingPlan } from './step.js';
+
+export interface TrainerOptions {
+  state: TrainingState;
+  /** @default ONNX Runtime's choice: one per physical core */
+  threads?: number;
+}
+
+export interface BatchResult {
+  loss: number;
+  /** As the plan calls them. */
+  metrics: Readonly<Record<string, Float32Array>>;
+}
+
+export interface StepResult extends BatchResult {
+  /** The length of the gradient of all parameters together, before it was cut down. */
+  gradientNorm: number;
+}
+
+/** Runs the steps of a plan. One call at a time. */
+export interface Trainer {
+  /** What training has come to. Its arrays are overwritten by the step after the next: save or copy them before. */
+  readonly state: TrainingState;
+  /** One step of a plan that does not accumulate. */
+  step(feeds: NamedTensors, options: { learningRate: number }): Promise<StepResult>;
+  /** Adds the gradient of a batch, in a plan that accumulates. The weights stay. */
+  accumulate(feeds: NamedTensors): Promise<BatchResult>;
+  /** Changes the weights by the mean gradient of the batches since the last time. */
+  apply(options: { learningRate: number }): Promise<{ gradientNorm: number }>;
+  release(): Promise<void>;
+}
+
+/** A vector as it is and room for what it becomes; they change places with every step. */
+interface Exchange {
+  now: OrtTensor;
+  next: OrtTensor;
+}
+
+/**
+ * Loads the models of a plan into onnxruntime-node. State stays where it is: ONNX Runtime reads it from one set of
+ * arrays, and writes the next to another. It runs in the caller's thread, which it keeps busy.
+ *
+ * @throws IsthmusError `runtime/load-failed`; from its methods `runtime/run-failed`, `train/not-finite` if the loss or
+ * the gradient is no number any more (the state is then that of the step before), and `usage/invalid` for
+ * `accumulate` and `apply` where the plan does not, or `step` where it does.
+ *
+ * @example
+ * ```ts
+ * const trainer = await createTrainer(plan, { state: createTrainingState(plan, draft), threads: 2 });
+ * for (const batch of batches) {
+ *   const { loss } = await trainer.step(batch, { learningRate: cosineRate(schedule, trainer.state.step) });
+ * }
+ * await writeFile('state.safetensors', saveTrainingState(trainer.state));
+ * ```
+ */
+export async function createTrainer(plan: TrainingPlan, options: TrainerOptions): Promise<Trainer> {
+  const { models } = plan;
+  const { numElements } = plan.layout;
+  const [first, second] =
+    models.kind === 'whole'
+      ? [await load(models.step, options), undefined]
+      : [await load(models.accumulate, options), await load(models.apply, options)];
+  const vectors = new Map<StateVector, Exchange>(
+    plan.vectors.map((vector) => {
+      const given = options.state.vectors[vector];
+      if (given?.length !== numElements) {
+        throw new IsthmusError(
+          'usage/invalid',
+          `The training state has no ${vector} of ${numElements} elements.`,
+        );
+      }
+      return [vector, exchangeFor(given.slice())];
+    }),
+  );
+  const gradientSum = exchangeFor(new Float32Array(models.kind === 'accumulated' ? numElements : 0));
+  let { step } = options.state;
+  let numBatches = 0;
+
+  const readBatch = (outputs: InferenceSession.ReturnType): BatchResult => {
+    const loss = floatsOf(outputs, plan.loss)[0] ?? Number.NaN;
+    checkFinite('loss', loss, step);
+    const metrics = Object.entries(plan.metrics).map(([label, name]) => [label, floatsOf(outputs, name)]);
+    return { loss, metrics: Object.fromEntries(metrics) };
+  };
+  const reported = [plan.loss, ...Object.values(plan.metrics)];
+  // Runs a model that changes the state, and takes the new one only if all is well.
+  const update = async <Result>(
+    session: InferenceSession,
+    feeds: InferenceSession.OnnxValueMapType,
+    learningRate: number,
+    read: (outputs: InferenceSession.ReturnType) => Result,
+  ): Promise<Result & { gradientNorm: number }> => {
+    const fetches: Record<string, OrtTensor | null> = { [gradientNormOutput]: null };
+    if (session === first) for (const name of reported) fetches[name] = null;
+    const inputs = { ...feeds, ...optimizerFeeds(plan, step + 1, learningRate) };
+    for (const [vector, { now, next }] of vectors) {
+      const { before, after } = stateNames(vector);
+      inputs[before] = now;
+      fetches[after] = next;
+    }
+    const outputs = await run(session, inputs, fetches);
+    const result = read(outputs);
+    const gradientNorm = floatsOf(outputs, gradientNormOutput)[0] ?? Number.NaN;
+    checkFinite('gradient', gradientNorm, step);
+    for (const exchange of vectors.values()) swap(exchange);
+    step += 1;
+    return { ...result, gradientNorm };
+  };
+
+  return {
+    get state() {
+      const arrays = [...vectors].map(([vector, { now }]) => [vector, now.data as Float32Array]);
+      return { layout: plan.layout, step, vectors: Object.fromEntries(arrays) };
+    },
+    async step(feeds, { learningRate }) {
+      if (models.kind !== 'whole') throw wrongKind('accumulates: call accumulate() and apply()');
+      return update(first, toOrtFeeds(feeds), learningRate, readBatch);
+    },
+    async accumulate(feeds) {
+      if (second === undefined) throw wrongKind('does not accumulate: call step()');
+      const inputs: Record<string, OrtTensor> = {
+        ...toOrtFeeds(feeds),
+        [gradientSumNames.before]: gradientSum.now,
+      };
+      for (const [vector, { now }] of vectors) inputs[stateNames(vector).before] = now;
+      const fetches: Record<string, OrtTensor | null> = { [gradientSumNames.after]: gradientSum.next };
+      for (const name of reported) fetches[name] = null;
+      const result = readBatch(await run(first, inputs, fetches));
+      swap(gradientSum);
+      numBatches += 1;
+      return result;
+    },
+    async apply({ learningRate }) {
+      if (second === undefined) throw wrongKind('does not accumulate: call step()');
+      if (numBatches === 0)
+        throw new IsthmusError('usage/invalid', 'Nothing was accumulated that could be applied.');
+      const feeds = {
+        [gradientSumNames.before]: gradientSum.now,
+        [gradientScaleInput]: scalar(1 / numBatches),
+      };
+      const result = await update(second, feeds, learningRate, () => ({}));
+      (gradientSum.now.data as Float32Array).fill(0);
+      numBatches = 0;
+      return result;
+    },
+    async release() {
+      await first.release();
+      await second?.release();
+    },
+  };
+}
+
+async function load(model: Uint8Array, { threads }: TrainerOptions): Promise<InferenceSession> {
+  try {
+    return await InferenceSession.create(model, {
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 4,
+      ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+    });
+  } catch (error) {
+    throw toIsthmusError(error, 'runtime/load-failed', 'onnxruntime-node cannot load the training step');
+  }
+}
+
+async function run(
+  session: InferenceSession,
+  feeds: InferenceSession.OnnxValueMapType,
+  fetches: Record<string, OrtTensor | null>,
+): Promise<InferenceSession.ReturnType> {
+  // What an input is not needed for is not an input.
+  const needed = Object.fromEntries(
+    Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)),
+  );
+  try {
+    return await session.run(needed, fetches);
+  } catch (error) {
+    throw toIsthmusError(error, 'runtime/run-failed', 'onnxruntime-node cannot run the training step');
+  }
+}
+
+function exchangeFor(data: Float32Array): Exchange {
+  const shape = [data.length];
+  return {
+    now: new OrtTensor('float32', data, shape),
+    next: new OrtTensor('float32', new Float32Array(data.length), shape),
+  };
+}
+
+function swap(exchange: Exchange): void {
+  const { now, next } = exchange;
+  exchange.now = next;
+  exchange.next = now;
+}
+
+function scalar(value: number): OrtTensor {
+  return new OrtTensor('float32', Float32Array.of(value), []);
+}
+
+function optimizerFeeds(plan: TrainingPlan, step: number, learningRate: number): Record<string, OrtTensor> {
+  const { beta1 = 0.9, beta2 = 0.999 } = plan.optimizer;
+  return {
+    [optimizerInputs.learningRate]: scalar(learningRate),
+    [optimizerInputs.firstCorrection]: scalar(1 / (1 - beta1 ** step)),
+    [optimizerInputs.secondCorrection]: scalar(1 / (1 - beta2 ** step)),
+  };
+}
+
+function toOrtFeeds(feeds: NamedTensors): Record<string, OrtTensor> {
+  const values = Object.entries(feeds).map(([name, { type, data, shape }]): [string, OrtTensor] => [
+    name,
+    new OrtTensor(type, data as Exclude<TensorData, Uint16Array>, shape),
+  ]);
+  return Object.fromEntries(values);
+}
+
+function floatsOf(outputs: InferenceSession.ReturnType, name: string): Float32Array {
+  return outputs[name]?.data as Float32Array;
+}
+
+function checkFinite(what: string, value: number, step: number): void {
+  if (Number.isFinite(value)) return;
+  throw new IsthmusError(
+    'train/not-finite',
+    `The ${what} of step ${step} is ${value}. Take a lower learning rate, a warm-up, or a clipNorm.`,
+    { details: { step } },
+  );
+}
+
+function wrongKind(reason: string): IsthmusError {
+  return new IsthmusError('usage/invalid', `The plan ${reason}.`);
+}
