@@ -15,7 +15,13 @@ export {
   calibrateBundle,
 } from './calibrate/calibrate.js';
 export type { LevelMeasure } from './calibrate/choose-levels.js';
+export {
+  type CutTransform,
+  type CutTransformOptions,
+  fitCutTransform,
+} from './calibrate/fit-cut-transform.js';
 export { heldOutFrames } from './calibrate/held-out.js';
+export type { MapLayout } from './calibrate/maps.js';
 export { type MeasureOptions, measureLevels } from './calibrate/measure-levels.js';
 export { type CalibrationTuning, defaultTuning } from './calibrate/tuning.js';
 export { pixelsEntries } from './codec-entries.js';

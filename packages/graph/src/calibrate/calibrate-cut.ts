@@ -1,32 +1,20 @@
 import {
   type CalibratedTables,
-  type Cut,
   type CutTensor,
   createTensor,
-  elementCount,
   calibratedModel as model,
   type NamedTensors,
   type Runtime,
-  type RuntimeSession,
 } from '@isthmus/core';
 import { describeComponents } from './fit-components.js';
-import { fitChannelFactors, fitTransform, principalDirections, type Transform } from './fit-transform.js';
-import { type BlockStatistics, gridOf, layoutOf, type MapLayout, measureBlocks, toMaps } from './maps.js';
-import { combineSensitivities, measureSensitivity, type OutputMetric } from './sensitivity.js';
-import { spread } from './spread.js';
+import { hardLimits } from './fit-cut-transform.js';
+import { fitTransforms, type TransformAndLayout, type TransformsOptions } from './fit-transforms.js';
+import { type BlockStatistics, gridOf } from './maps.js';
 import { tablesForSteps } from './tables-for-steps.js';
 import { type TransformModels, transformModels } from './transform-models.js';
-import type { CalibrationTuning } from './tuning.js';
 
-export interface CutOptions {
-  cut: Cut;
+export interface CutOptions extends TransformsOptions {
   runtime: Runtime;
-  /** Runs from this cut to the model's end. */
-  tail: RuntimeSession;
-  metric: OutputMetric;
-  /** The cut's tensors for the frames to fit on. */
-  frames: readonly NamedTensors[];
-  tuning: CalibrationTuning;
 }
 
 /** A cut's transforms, and its tables for any steps. */
@@ -44,61 +32,13 @@ export interface FittedCut {
 export async function calibrateCut(
   options: CutOptions,
 ): Promise<{ principal: FittedCut; channels: FittedCut }> {
-  const { cut, tail, metric, frames, tuning } = options;
-  const tensors = cut.tensors.filter(({ type, shape }) => type === 'float32' && elementCount(shape) > 0);
-  const parts = tensors.map((tensor) => {
-    const layout = layoutOf(tensor, tuning.maxBlockSize);
-    const maps = frames.map((frame) => toMaps(frame[tensor.name]!, layout));
-    const statistics = measureBlocks(maps, layout);
-    return { tensor, layout, statistics, principal: principalDirections(statistics, layout) };
-  });
-  const probeFrames = spread(frames, tuning.numProbeFrames);
-  const perTensor: Float64Array[][] = [];
-  for (const { tensor, layout, principal } of parts) {
-    const { size, data } = principal.directions;
-    const power = principal.variances.reduce((sum, value) => sum + value, 0);
-    const numProbed = Math.min(size, tuning.numProbes);
-    perTensor.push(
-      await measureSensitivity({
-        session: tail,
-        metric,
-        frames: probeFrames,
-        name: tensor.name,
-        layout,
-        directions: Array.from({ length: numProbed }, (_, i) => data.slice(i * size, (i + 1) * size)),
-        amplitude: tuning.probeSize * Math.sqrt(power) || 1,
-      }),
-    );
-  }
-  const sensitivities = combineSensitivities(perTensor);
-  const variants: Variant[] = parts.map(({ principal, layout, statistics }, index) => {
-    const sensitivity = sensitivities[index]!;
-    const numProbed = Math.sqrt(sensitivity.length);
-    const given = { principal, sensitivity, numProbed, shrink: tuning.shrink };
-    return {
-      principal: { layout, transform: fitTransform(given) },
-      channels: {
-        layout: { ...layout, block: 1 },
-        transform: fitChannelFactors(given, layout, statistics.powers),
-      },
-    };
-  });
-  const finish = (kind: keyof Variant): Promise<FittedCut> =>
+  const parts = await fitTransforms(options);
+  const finish = (kind: 'principal' | 'channels'): Promise<FittedCut> =>
     fitVariant(
       options,
-      parts.map(({ tensor, statistics }, index) => ({ tensor, statistics, ...variants[index]![kind] })),
+      parts.map((part) => ({ tensor: part.tensor, statistics: part.statistics, ...part[kind] })),
     );
   return { principal: await finish('principal'), channels: await finish('channels') };
-}
-
-interface TransformAndLayout {
-  layout: MapLayout;
-  transform: Transform;
-}
-
-interface Variant {
-  principal: TransformAndLayout;
-  channels: TransformAndLayout;
 }
 
 interface Part extends TransformAndLayout {
@@ -118,8 +58,7 @@ async function fitVariant(
       transform,
       means: statistics.means,
       scale,
-      low: statistics.low === 0 ? 0 : undefined,
-      high: statistics.low === 0 && statistics.high === 6 ? 6 : undefined,
+      ...hardLimits(statistics.low, statistics.high),
     }),
   );
   const tensors = parts.map(({ tensor }) => tensor);
