@@ -20,20 +20,24 @@ export interface FittedLevels {
   measures: LevelMeasure[];
 }
 
+export interface FitOptions {
+  /** What the encoder made of the frames to fit on; all of one shape. */
+  latents: readonly Tensor<'float32'>[];
+  /** The quantizer's step at each level. @default chosen */
+  steps?: readonly number[] | undefined;
+  tuning: CalibrationTuning;
+  /** What levels do, on few frames or on many. */
+  measure: (tables: CalibratedTables, isFinal: boolean) => Promise<LevelMeasure[]>;
+}
+
 /**
- * Fits the coder's tables to latents, and chooses steps from near-lossless to rough on the latents' own scale: of ten
- * between the roughest that changes next to nothing and the finest that leaves next to nothing, those on the convex
- * hull of bytes and divergence.
+ * Fits the coder's tables to latents. Where no steps are given, chooses them from near-lossless to rough on the latents'
+ * own scale: of ten between the roughest that changes next to nothing and the finest that leaves next to nothing, those
+ * on the convex hull of bytes and divergence.
  *
- * @param latents What the encoder made of the frames to fit on; all of one shape.
- * @param measure What levels do, on few frames or on many.
  * @throws IsthmusError `model/unsupported` if the latents are all zero or far from the size of 1
  */
-export async function fitLatent(
-  latents: readonly Tensor<'float32'>[],
-  tuning: CalibrationTuning,
-  measure: (tables: CalibratedTables, isFinal: boolean) => Promise<LevelMeasure[]>,
-): Promise<FittedLevels> {
+export async function fitLatent({ latents, steps, tuning, measure }: FitOptions): Promise<FittedLevels> {
   const [, channels, rows, columns] = latents[0]!.shape as [number, number, number, number];
   const frames = latents.map(({ data }) => data);
   const scale = rootMeanSquare(frames);
@@ -52,17 +56,22 @@ export async function fitLatent(
   );
   const unit = Math.round(8 * Math.log2(scale)) + model.scaleOffset;
   const given = { tensors: [described], frames: frames.map((data) => [data]), tuning };
-  const tablesAt = (steps: readonly number[], isFinal: boolean): CalibratedTables =>
+  if (steps !== undefined) {
+    const scales = steps.map((step) => Math.round(8 * Math.log2(step)) + model.scaleOffset);
+    const tables = tablesForSteps(given, scales, true);
+    return { tables, measures: await measure(tables, true) };
+  }
+  const tablesAt = (relative: readonly number[], isFinal: boolean): CalibratedTables =>
     tablesForSteps(
       given,
-      steps.map((step) => step + unit),
+      relative.map((step) => step + unit),
       isFinal,
     );
   const rough = await measure(tablesAt(triedSteps, false), false);
   // What the networks lose by themselves, no step gives back.
   const least = Math.min(...rough.map(({ divergence }) => divergence));
-  const steps = chooseSteps(rough.map(({ divergence }) => ({ divergence: divergence - least })));
-  const tables = tablesAt(steps, true);
+  const chosen = chooseSteps(rough.map(({ divergence }) => ({ divergence: divergence - least })));
+  const tables = tablesAt(chosen, true);
   const measures = await measure(tables, true);
   const kept = onHull(measures);
   return {

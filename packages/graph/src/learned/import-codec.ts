@@ -49,8 +49,13 @@ export interface ImportCodecOptions {
   /** ONNX; a model from `readModel` where weights lie in other files. */
   encoder: Uint8Array | ModelProto;
   decoder: Uint8Array | ModelProto;
-  /** @default fitted to the frames, with levels from near-lossless to rough */
+  /** @default fitted to the frames */
   tables?: CalibratedTables;
+  /**
+   * The quantizer's step at each level, the finest first; each is rounded to a power of 2^(1/8). A decoder that is told
+   * the level was trained with some: it needs them, or tables. @default chosen, from near-lossless to rough
+   */
+  steps?: readonly number[];
   /**
    * Tensors of cut 0, of pictures that the codec was not trained on. Levels are measured on a quarter of them, or on all
    * where tables are given; without frames they stay unmeasured, and only plans that ask for them use them.
@@ -62,6 +67,8 @@ export interface ImportCodecOptions {
 }
 
 const minFrames = 4;
+/** Of the quantizer; and the largest is one over it. */
+const smallestStep = 2 ** -24;
 
 /**
  * Makes a `learned` codec of an encoder and a decoder that were trained elsewhere, for {@link addCodec}: checks that both
@@ -132,11 +139,12 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
           heldOut: spread(all, isFinal ? maxMeasured : numTried),
         });
       if (options.tables !== undefined) return build(options.tables, await measure(options.tables, true));
-      const fitted = await fitLatent(
-        latents.filter((_, at) => !isHeldOut(at)),
-        { ...defaultTuning, ...options.tuning },
+      const fitted = await fitLatent({
+        latents: latents.filter((_, at) => !isHeldOut(at)),
+        steps: options.steps,
+        tuning: { ...defaultTuning, ...options.tuning },
         measure,
-      );
+      });
       return build(fitted.tables, fitted.measures);
     });
   });
@@ -161,7 +169,9 @@ async function measure(
   return entry === undefined ? codec : { ...codec, entry };
 }
 
-function checkOptions({ bundle: { manifest }, id, from, to, tables, frames = [] }: ImportCodecOptions): void {
+function checkOptions(options: ImportCodecOptions): void {
+  const { bundle, id, from, to, tables, steps, frames = [] } = options;
+  const { manifest } = bundle;
   checkCodecId(manifest, id);
   const cut = getCut(manifest, from);
   const landing = getCut(manifest, to);
@@ -174,6 +184,18 @@ function checkOptions({ bundle: { manifest }, id, from, to, tables, frames = [] 
   }
   if (encoderInputs(manifest, from).length === 0) {
     throw new IsthmusError('usage/invalid', `Cut ${from} has no float32 tensor for an encoder to take.`);
+  }
+  const isLadder = steps?.every(
+    (step, at) => step >= smallestStep && step <= 1 / smallestStep && step > (steps[at - 1] ?? 0),
+  );
+  if (isLadder === false || steps?.length === 0 || (steps?.length ?? 0) > manifestLimits.levels) {
+    throw new IsthmusError(
+      'usage/invalid',
+      `A codec has 1 to ${manifestLimits.levels} steps, each larger than the one before; [${steps}] will not do.`,
+    );
+  }
+  if (steps !== undefined && tables !== undefined) {
+    throw new IsthmusError('usage/invalid', 'Tables hold the steps of their levels; give one or the other.');
   }
   const own: readonly string[] = Object.values(learnedTensors);
   const clash = [...cut.tensors, ...landing.tensors].find(({ name }) => own.includes(name));
@@ -193,7 +215,7 @@ function checkOptions({ bundle: { manifest }, id, from, to, tables, frames = [] 
 
 /** Runs both networks; what the encoder makes of each frame. */
 async function checkNetworks(
-  { bundle: { manifest }, runtime, from, to }: ImportCodecOptions,
+  { bundle: { manifest }, runtime, from, to, tables, steps }: ImportCodecOptions,
   models: { encoder: Uint8Array; decoder: Uint8Array },
   frames: readonly NamedTensors[],
   onChecked: () => void,
@@ -207,6 +229,12 @@ async function checkNetworks(
     try {
       const first = await runEncoder(encoder, feedsOf(frames[0]!));
       await checkDecoder(decoder, first, getCut(manifest, to).tensors);
+      if (decoder.inputNames.includes(learnedTensors.level) && tables === undefined && steps === undefined) {
+        throw new IsthmusError(
+          'usage/invalid',
+          'The decoder is told the level: give the steps it was trained with, or tables, so that levels mean the same.',
+        );
+      }
       onChecked();
       const latents = [first];
       for (const frame of frames.slice(1)) latents.push(await runEncoder(encoder, feedsOf(frame)));

@@ -31,6 +31,10 @@ const optionsSchema = z.object({
   images: text.optional(),
   limit: z.coerce.number().int().min(4).max(10_000).default(100),
   tables: text.optional(),
+  steps: text
+    .transform((list) => list.split(',').map(Number))
+    .check(z.refine((steps) => steps.every((step) => step > 0), 'numbers above 0, as in 0.25,0.5,1'))
+    .optional(),
   name: text.optional(),
   threads: z.coerce.number().int().min(1).max(256).optional(),
   json: z.boolean().default(false),
@@ -51,7 +55,7 @@ export async function codecImport(
     );
   }
   const options = optionsSchema.parse(raw);
-  const { from, to = from, images, threads } = options;
+  const { from, to = from, images, steps, threads } = options;
   const name = options.name ?? (from === to ? `learned-${from}` : `learned-${from}-${to}`);
   if (images === undefined && options.tables === undefined) {
     throw new IsthmusError('usage/invalid', 'Tables are fitted to pictures: say --images, or give --tables.');
@@ -74,6 +78,7 @@ export async function codecImport(
       id: name,
       ...{ from, to, encoder, decoder, frames },
       ...(tables !== undefined && { tables }),
+      ...(steps !== undefined && { steps }),
       onProgress({ stage }) {
         context.signal.throwIfAborted();
         progress.show(`${name}: ${stage}`);

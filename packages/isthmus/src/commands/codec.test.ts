@@ -106,6 +106,14 @@ describe('isthmus codec', () => {
     await expect(access(join(bundle, 'codecs/learned-0'))).rejects.toThrow(/ENOENT/);
   });
 
+  it('has a level for each of the steps asked for', async () => {
+    const bundle = await copySplit();
+    const { out } = await importInto(bundle, '--images', images, '--steps', '0.25,1,4', '--json');
+    const { levels } = JSON.parse(out) as { levels: { numBytes: number }[] };
+    expect(levels).toHaveLength(3);
+    expect(levels[2]!.numBytes).toBeLessThan(levels[0]!.numBytes);
+  });
+
   it('imports with given tables under a given name, and answers in JSON', async () => {
     const bundle = await copySplit();
     expect((await importInto(bundle, '--images', images)).exitCode).toBe(0);
@@ -180,6 +188,16 @@ describe('isthmus codec', () => {
         ],
         /encoder has no input image: float32\[1,3,16,16\]/,
         1,
+      ],
+      [
+        ['import', bundle, ...both, '--from', '0', '--name', 'n', '--steps', '1,a', '--images', images],
+        /--steps: numbers above 0/,
+        2,
+      ],
+      [
+        ['import', bundle, ...both, '--from', '0', '--name', 'n', '--steps', '2,1', '--images', images],
+        /each larger than the one before/,
+        2,
       ],
       [['import', bundle, 'learned-x', ...both, '--from', '0', '--images', images], /goes in --name/, 2],
       [['import', join(folder, 'nowhere'), ...both, '--from', '0', '--images', images], /no bundle/, 1],

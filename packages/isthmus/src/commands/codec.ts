@@ -21,6 +21,7 @@ export function addCodecCommand(cli: CAC, context: CliContext): void {
     .option('--images <folder>', 'Pictures that the codec was not trained on, to fit tables and to measure')
     .option('--limit <n>', 'Take so many pictures, evenly spaced [default: 100]')
     .option('--tables <file>', "The integer coder's tables [default: fitted to the pictures]")
+    .option('--steps <list>', 'Steps of the quantizer, the finest first, as in 0.25,0.5,1 [default: chosen]')
     .option('--name <name>', "The codec's name in the bundle [default: learned-FROM or learned-FROM-TO]")
     .option('--threads <n>', 'Threads of ONNX Runtime [default: its own choice]')
     .option('--json', 'Print JSON')
