@@ -8,6 +8,7 @@ import { measureOverhead } from './overhead.js';
 import { formatMeasured } from './report.js';
 import type { Measured, RoundsOptions } from './rounds.js';
 import { measureSpan } from './span.js';
+import { measureTrain, trainedNets } from './train.js';
 
 interface Benchmark {
   measure: (model: string, options: RoundsOptions) => Promise<Measured[]>;
@@ -20,6 +21,7 @@ const bothModels = ['mobilenet-v1', 'resnet-50'];
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   overhead: { measure: measureOverhead, format: formatMeasured, models: bothModels },
   span: { measure: measureSpan, format: formatMeasured, models: bothModels },
+  train: { measure: measureTrain, format: formatMeasured, models: trainedNets },
   'codec-browser': { measure: measureCodecBrowser, format: formatCodecBrowser, models: ['mobilenet-v1'] },
 };
 
