@@ -1,13 +1,12 @@
 import { elementCount, IsthmusError, type Tensor, type TensorType } from '@isthmus/core';
 import {
   type AttributeValue,
-  createGraphBuilder,
   float32Tensor,
   int64Tensor,
   type ModelProto,
   type NodeProto,
-  normalizeModel,
 } from '@isthmus/graph';
+import { buildModel } from './build-model.js';
 import type { CompositeRule } from './gradient-context.js';
 import { inferNode, type KnownTensor } from './infer.js';
 
@@ -253,34 +252,20 @@ export class Draft {
    * value for them, and inputs where it has not.
    */
   build(outputs: readonly string[], weights: ReadonlyMap<string, Tensor> = new Map()): ModelProto {
-    const builder = createGraphBuilder({ name: 'draft', opset: this.opset });
-    for (const name of this.#inputs) builder.input(name, this.typeOf(name), this.shapeOf(name));
-    for (const [name, { constant }] of this.#tensors) {
-      if (constant !== undefined) builder.constant(name, constant);
-    }
-    for (const { name, tensor } of this.#parameters.values()) {
-      if (this.#made.has(name)) continue;
-      const value = weights.get(name);
-      if (value === undefined) builder.input(name, tensor.type, tensor.shape);
-      else builder.constant(name, value);
-    }
-    for (const { opType, domain, input, output } of this.#nodes) {
-      builder.multiNode(opType, input, output, {}, { domain });
-    }
-    for (const name of outputs) builder.output(name, this.typeOf(name), this.#get(name).shape);
-    const model = builder.build();
-    model.graph?.node.forEach((node, index) => {
-      node.attribute = this.#nodes[index]?.attribute ?? [];
+    const parameters = this.parameters.filter(({ name }) => !this.#made.has(name));
+    return buildModel({
+      opset: this.opset,
+      tensors: this.#tensors,
+      inputs: [...this.#inputs, ...parameters.map(({ name }) => name).filter((name) => !weights.has(name))],
+      constants: new Map(
+        parameters.flatMap(({ name }) => {
+          const value = weights.get(name);
+          return value === undefined ? [] : [[name, value]];
+        }),
+      ),
+      nodes: this.#nodes,
+      outputs: outputs.map((name) => ({ name, ...this.#get(name) })),
     });
-    const normalized = normalizeModel(model);
-    // Inputs that the outputs do not need would have to be fed for nothing.
-    const read = new Set(normalized.graph?.node.flatMap(({ input }) => input));
-    if (normalized.graph !== undefined) {
-      normalized.graph.input = normalized.graph.input.filter(
-        ({ name }) => read.has(name) || outputs.includes(name),
-      );
-    }
-    return normalized;
   }
 
   #add(

@@ -156,6 +156,23 @@ describe('a training step', () => {
     await trainer.release();
   });
 
+  it('leaves a state that was read as it is', async () => {
+    const { draft, loss } = linearDraft();
+    const plan = buildTrainingStep(draft, { loss });
+    const start = createTrainingState(plan, draft);
+    const trainer = await createTrainer(plan, { state: start, threads: 1, spins: true });
+    const copies = [structuredClone(start)];
+    const states = [start];
+    for (const seed of [1, 2, 3]) {
+      await trainer.step(batch(seed), { learningRate: 0.1 });
+      states.push(trainer.state);
+      copies.push(structuredClone(trainer.state));
+    }
+    expect(states).toEqual(copies);
+    expect(states[3]?.vectors.weights).not.toEqual(states[2]?.vectors.weights);
+    await trainer.release();
+  });
+
   it('refuses options out of range', () => {
     const { draft, loss } = linearDraft();
     for (const optimizer of [{ beta1: 1 }, { clipNorm: 0 }, { weightDecay: -1 }, { averageDecay: 1 }]) {

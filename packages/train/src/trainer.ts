@@ -8,6 +8,11 @@ export interface TrainerOptions {
   state: TrainingState;
   /** @default ONNX Runtime's choice: one per physical core */
   threads?: number;
+  /**
+   * Whether threads that wait for work keep their cores busy. That helps on a machine that does nothing else; on one
+   * that does, it costs a third of the speed. @default false
+   */
+  spins?: boolean;
 }
 
 export interface BatchResult {
@@ -23,7 +28,7 @@ export interface StepResult extends BatchResult {
 
 /** Runs the steps of a plan. One call at a time. */
 export interface Trainer {
-  /** What training has come to. Its arrays are overwritten by the step after the next: save or copy them before. */
+  /** What training has come to. Steps make new arrays: one that was read stays as it is. */
   readonly state: TrainingState;
   /** One step of a plan that does not accumulate. */
   step(feeds: NamedTensors, options: { learningRate: number }): Promise<StepResult>;
@@ -34,15 +39,10 @@ export interface Trainer {
   release(): Promise<void>;
 }
 
-/** A vector as it is and room for what it becomes; they change places with every step. */
-interface Exchange {
-  now: OrtTensor;
-  next: OrtTensor;
-}
-
 /**
- * Loads the models of a plan into onnxruntime-node. State stays where it is: ONNX Runtime reads it from one set of
- * arrays, and writes the next to another. It runs in the caller's thread, which it keeps busy.
+ * Loads the models of a plan into onnxruntime-node. What a step gives is fed to the next as it is: onnxruntime-node reads
+ * inputs where they lie, and copies outputs once (also into arrays that it is given, so none are). It runs in the
+ * caller's thread, which it keeps busy.
  *
  * @throws IsthmusError `runtime/load-failed`; from its methods `runtime/run-failed`, `train/not-finite` if the loss or
  * the gradient is no number any more (the state is then that of the step before), and `usage/invalid` for
@@ -64,7 +64,7 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
     models.kind === 'whole'
       ? [await load(models.step, options), undefined]
       : [await load(models.accumulate, options), await load(models.apply, options)];
-  const vectors = new Map<StateVector, Exchange>(
+  const vectors = new Map<StateVector, OrtTensor>(
     plan.vectors.map((vector) => {
       const given = options.state.vectors[vector];
       if (given?.length !== numElements) {
@@ -73,10 +73,11 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
           `The training state has no ${vector} of ${numElements} elements.`,
         );
       }
-      return [vector, exchangeFor(given.slice())];
+      return [vector, vectorTensor(given)];
     }),
   );
-  const gradientSum = exchangeFor(new Float32Array(models.kind === 'accumulated' ? numElements : 0));
+  const noGradient = vectorTensor(new Float32Array(models.kind === 'accumulated' ? numElements : 0));
+  let gradientSum = noGradient;
   let { step } = options.state;
   let numBatches = 0;
 
@@ -86,34 +87,28 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
     const metrics = Object.entries(plan.metrics).map(([label, name]) => [label, floatsOf(outputs, name)]);
     return { loss, metrics: Object.fromEntries(metrics) };
   };
-  const reported = [plan.loss, ...Object.values(plan.metrics)];
   // Runs a model that changes the state, and takes the new one only if all is well.
   const update = async <Result>(
     session: InferenceSession,
-    feeds: InferenceSession.OnnxValueMapType,
+    feeds: Record<string, OrtTensor>,
     learningRate: number,
     read: (outputs: InferenceSession.ReturnType) => Result,
   ): Promise<Result & { gradientNorm: number }> => {
-    const fetches: Record<string, OrtTensor | null> = { [gradientNormOutput]: null };
-    if (session === first) for (const name of reported) fetches[name] = null;
-    const inputs = { ...feeds, ...optimizerFeeds(plan, step + 1, learningRate) };
-    for (const [vector, { now, next }] of vectors) {
-      const { before, after } = stateNames(vector);
-      inputs[before] = now;
-      fetches[after] = next;
-    }
-    const outputs = await run(session, inputs, fetches);
+    const inputs = { ...feeds, ...optimizerFeeds(plan, step + 1, learningRate), ...stateFeeds(vectors) };
+    const outputs = await run(session, inputs);
     const result = read(outputs);
     const gradientNorm = floatsOf(outputs, gradientNormOutput)[0] ?? Number.NaN;
     checkFinite('gradient', gradientNorm, step);
-    for (const exchange of vectors.values()) swap(exchange);
+    for (const vector of plan.vectors) {
+      vectors.set(vector, vectorTensor(floatsOf(outputs, stateNames(vector).after)));
+    }
     step += 1;
     return { ...result, gradientNorm };
   };
 
   return {
     get state() {
-      const arrays = [...vectors].map(([vector, { now }]) => [vector, now.data as Float32Array]);
+      const arrays = [...vectors].map(([vector, tensor]) => [vector, tensor.data as Float32Array]);
       return { layout: plan.layout, step, vectors: Object.fromEntries(arrays) };
     },
     async step(feeds, { learningRate }) {
@@ -122,28 +117,24 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
     },
     async accumulate(feeds) {
       if (second === undefined) throw wrongKind('does not accumulate: call step()');
-      const inputs: Record<string, OrtTensor> = {
-        ...toOrtFeeds(feeds),
-        [gradientSumNames.before]: gradientSum.now,
-      };
-      for (const [vector, { now }] of vectors) inputs[stateNames(vector).before] = now;
-      const fetches: Record<string, OrtTensor | null> = { [gradientSumNames.after]: gradientSum.next };
-      for (const name of reported) fetches[name] = null;
-      const result = readBatch(await run(first, inputs, fetches));
-      swap(gradientSum);
+      const inputs = { ...toOrtFeeds(feeds), ...stateFeeds(vectors) };
+      const outputs = await run(first, { ...inputs, [gradientSumNames.before]: gradientSum });
+      const result = readBatch(outputs);
+      gradientSum = vectorTensor(floatsOf(outputs, gradientSumNames.after));
       numBatches += 1;
       return result;
     },
     async apply({ learningRate }) {
       if (second === undefined) throw wrongKind('does not accumulate: call step()');
-      if (numBatches === 0)
+      if (numBatches === 0) {
         throw new IsthmusError('usage/invalid', 'Nothing was accumulated that could be applied.');
+      }
       const feeds = {
-        [gradientSumNames.before]: gradientSum.now,
+        [gradientSumNames.before]: gradientSum,
         [gradientScaleInput]: scalar(1 / numBatches),
       };
       const result = await update(second, feeds, learningRate, () => ({}));
-      (gradientSum.now.data as Float32Array).fill(0);
+      gradientSum = noGradient;
       numBatches = 0;
       return result;
     },
@@ -154,12 +145,16 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
   };
 }
 
-async function load(model: Uint8Array, { threads }: TrainerOptions): Promise<InferenceSession> {
+async function load(
+  model: Uint8Array,
+  { threads, spins = false }: TrainerOptions,
+): Promise<InferenceSession> {
   try {
     return await InferenceSession.create(model, {
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       logSeverityLevel: 4,
+      ...(spins ? {} : { extra: { session: { intra_op: { allow_spinning: '0' } } } }),
       ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
     });
   } catch (error) {
@@ -169,32 +164,23 @@ async function load(model: Uint8Array, { threads }: TrainerOptions): Promise<Inf
 
 async function run(
   session: InferenceSession,
-  feeds: InferenceSession.OnnxValueMapType,
-  fetches: Record<string, OrtTensor | null>,
+  feeds: Record<string, OrtTensor>,
 ): Promise<InferenceSession.ReturnType> {
-  // What an input is not needed for is not an input.
-  const needed = Object.fromEntries(
-    Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)),
-  );
+  // A model declares only the inputs that it needs, and takes no others.
+  const needed = Object.entries(feeds).filter(([name]) => session.inputNames.includes(name));
   try {
-    return await session.run(needed, fetches);
+    return await session.run(Object.fromEntries(needed));
   } catch (error) {
     throw toIsthmusError(error, 'runtime/run-failed', 'onnxruntime-node cannot run the training step');
   }
 }
 
-function exchangeFor(data: Float32Array): Exchange {
-  const shape = [data.length];
-  return {
-    now: new OrtTensor('float32', data, shape),
-    next: new OrtTensor('float32', new Float32Array(data.length), shape),
-  };
+function vectorTensor(data: Float32Array): OrtTensor {
+  return new OrtTensor('float32', data, [data.length]);
 }
 
-function swap(exchange: Exchange): void {
-  const { now, next } = exchange;
-  exchange.now = next;
-  exchange.next = now;
+function stateFeeds(vectors: ReadonlyMap<StateVector, OrtTensor>): Record<string, OrtTensor> {
+  return Object.fromEntries([...vectors].map(([vector, tensor]) => [stateNames(vector).before, tensor]));
 }
 
 function scalar(value: number): OrtTensor {
