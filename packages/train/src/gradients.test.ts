@@ -79,6 +79,18 @@ describe('addGradients', () => {
     );
   });
 
+  it('refuses rather than leaving a part of the gradient out', () => {
+    const draft = new Draft();
+    const x = draft.input('x', 'float32', [1, 4]);
+    const limit = draft.parameter('limit', float32Tensor([1], []));
+    const clipped = draft.node('Clip', [x, '', limit]);
+    expect(() => addGradients(draft, { loss: sum(draft, clipped), of: [limit] })).toThrow(/input limit/);
+    const scale = draft.constant(float32Tensor([1, 2, 3, 4]));
+    const [, mean = ''] = draft.multiNode('LayerNormalization', [x, scale], ['standard', 'mean']);
+    const loss = draft.node('Identity', [mean], {}, { shape: [1, 1] });
+    expect(() => addGradients(draft, { loss, of: [x] })).toThrow(/other than its first/);
+  });
+
   it('refuses a loss that is not one number', () => {
     const draft = new Draft();
     const x = draft.input('x', 'float32', [4]);

@@ -88,5 +88,12 @@ function applyRule(step: Step, context: CompositeContext): readonly (string | un
   const isOnnx = node.domain === '' || node.domain === 'ai.onnx';
   const rule = isOnnx ? gradientRules.get(node.opType) : undefined;
   if (rule === undefined) throw noGradient(node, 'its operator has no rule');
-  return rule({ ...context, node, attributes: readAttributes(node) });
+  // Of operators with several outputs only the parts of a Split are more than statistics and indices.
+  if (node.opType !== 'Split' && context.gradients.slice(1).some((name) => name !== undefined)) {
+    throw noGradient(node, 'the loss depends on an output other than its first');
+  }
+  const found = rule({ ...context, node, attributes: readAttributes(node) });
+  const missing = context.inputs.findIndex((_, index) => context.wants(index) && found[index] === undefined);
+  if (missing >= 0) throw noGradient(node, `none is known of its input ${context.inputs[missing]}`);
+  return found;
 }
