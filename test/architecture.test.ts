@@ -21,6 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     '@isthmus/models',
     '@isthmus/planner',
     '@isthmus/runtime',
+    '@isthmus/train',
   ],
 };
 

@@ -8,6 +8,7 @@ import { addPullCommand } from './commands/pull.js';
 import { addRunCommand } from './commands/run.js';
 import { addServeCommand } from './commands/serve.js';
 import { addSplitCommand } from './commands/split.js';
+import { addTrainCommand } from './commands/train.js';
 import { version } from './version.js';
 
 /** What a command may touch of the process around it. */
@@ -34,6 +35,7 @@ export async function main(args: readonly string[], context: CliContext): Promis
     addPullCommand,
     addSplitCommand,
     addCodecCommand,
+    addTrainCommand,
     addServeCommand,
     addRunCommand,
     addDemoCommand,

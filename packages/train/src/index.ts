@@ -1,3 +1,4 @@
+export * from './codec/index.js';
 export { Draft, type DraftNodeOptions, type Parameter } from './draft.js';
 export { type GdnOptions, gdn, lowerBound } from './gdn.js';
 export type { CompositeContext, CompositeRule } from './gradient-context.js';

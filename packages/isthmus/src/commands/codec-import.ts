@@ -94,8 +94,8 @@ export async function codecImport(
   }
 }
 
-// What spans are made of; other codecs' files are of no use here.
-async function openSegments(folder: string): Promise<Bundle> {
+/** What a bundle's spans are made of; other codecs' files are left out. @throws IsthmusError `bundle/*` */
+export async function openSegments(folder: string): Promise<Bundle> {
   const { manifest, readFile: read } = await openFolder(folder);
   const files = new Map<string, Uint8Array>();
   for (const file of [...manifest.shared, ...manifest.segments.map((segment) => segment.file)]) {
@@ -162,7 +162,8 @@ function renderJson(folder: string, { id, paths, levels, measured }: CodecEntry)
   });
 }
 
-function renderCodec({ preprocess }: Manifest, { id, paths, levels, measured }: CodecEntry): string {
+/** A table of a codec's levels. */
+export function renderCodec({ preprocess }: Manifest, { id, paths, levels, measured }: CodecEntry): string {
   const [path] = paths;
   const title = path?.from === path?.to ? `cut ${path?.from}` : `cut ${path?.from} → ${path?.to}`;
   const rows = levels.flatMap(({ name }, level) => {

@@ -48,12 +48,14 @@ const maxKeptBytes = 1_073_741_824;
 /**
  * Reads pictures as frames, and keeps as many as memory allows.
  *
+ * @param maxBytes Of the frames that are kept.
  * @returns A function that throws IsthmusError `image/decode-failed` for what cannot be read.
  */
 export function createFrameReader(
   folder: string,
   preprocess: Preprocess,
   inputName: string,
+  maxBytes: number = maxKeptBytes,
 ): (name: string) => Promise<Frame> {
   const preprocessor = createPreprocessor(preprocess);
   const kept = new Map<string, Frame>();
@@ -70,7 +72,7 @@ export function createFrameReader(
       tensors: { [inputName]: tensor },
       geometry: describeGeometry(image.width, image.height, preprocess),
     };
-    if (keptBytes + tensor.data.byteLength <= maxKeptBytes) {
+    if (keptBytes + tensor.data.byteLength <= maxBytes) {
       keptBytes += tensor.data.byteLength;
       kept.set(name, frame);
     }

@@ -1,0 +1,127 @@
+import type { Clock, Tensor } from '@isthmus/core';
+import type { Bundle } from '@isthmus/graph';
+import { createTrainingState, stateTensors, type TrainingState } from '@isthmus/train';
+import { readState, writeState } from './checkpoint.js';
+import type { Evaluator } from './evaluate.js';
+import { framesPerStep } from './graph.js';
+import type { OpenTraining } from './open-training.js';
+import type { Sample, SampleSource } from './samples.js';
+import { createPoints } from './target.js';
+import { createLoop } from './train-loop.js';
+
+/** How far a training is. */
+export type TrainingProgress =
+  | { stage: 'prepare' | 'import' }
+  | {
+      stage: 'train';
+      step: number;
+      numSteps: number;
+      /** Averaged over the last steps; 1 is where training began. */
+      loss: number;
+      /** Estimated, averaged over all levels. */
+      bitsPerPixel: number;
+      /** With the uncompressed model, on pictures held out, at the middle level; as last measured. */
+      agreement: number | undefined;
+      imagesPerSecond: number;
+      leftMs: number;
+      numSkipped: number;
+    };
+
+export interface RunOptions {
+  bundle: Bundle;
+  clock: Clock;
+  /** Where the checkpoint is. */
+  folder: string;
+  isResumed: boolean;
+  /** Of ONNX Runtime while training. */
+  threads?: number;
+  /** Aborting it saves a checkpoint. */
+  signal: AbortSignal;
+  onProgress?: (progress: TrainingProgress) => void;
+}
+
+const checkpointIntervalMs = 60_000;
+const numEvaluations = 8;
+const smoothing = 0.95;
+
+/** What a run of steps came to. */
+export interface FinishedRun {
+  /** Averaged over the last steps, by parameter. */
+  weights: ReadonlyMap<string, Tensor<'float32'>>;
+  numSteps: number;
+  numImages: number;
+  imagesPerSecond: number;
+}
+
+/** Takes the steps of a training that are left, and saves how far it is every minute and when it is interrupted. */
+export async function runTraining(
+  { bundle, clock, folder, isResumed, signal, threads, onProgress }: RunOptions,
+  opened: OpenTraining,
+  samples: SampleSource,
+  evaluator: Evaluator,
+  heldOut: readonly Sample[],
+): Promise<FinishedRun> {
+  const { graph, target } = opened;
+  const plan = graph.buildPlan();
+  const saved = isResumed ? await readState(folder, plan) : undefined;
+  const state = saved ?? createTrainingState(plan, graph.training.draft);
+  const loop = await createLoop(opened, plan, state, { samples, ...(threads !== undefined && { threads }) });
+  const { width = 1, height = 1 } = bundle.manifest.preprocess ?? {};
+  const startMs = clock.now();
+  let savedAtMs = startMs;
+  let loss: number | undefined;
+  let rate = 0;
+  let agreement: number | undefined;
+  const evaluationInterval = Math.max(1, Math.ceil(target.numSteps / numEvaluations));
+  try {
+    while (loop.state.step < target.numSteps) {
+      if (signal.aborted) {
+        await writeState(folder, loop.state);
+        signal.throwIfAborted();
+      }
+      const report = await loop.next();
+      loss = loss === undefined ? report.loss : smoothing * loss + (1 - smoothing) * report.loss;
+      rate = rate === 0 ? report.rate : smoothing * rate + (1 - smoothing) * report.rate;
+      if (report.step % evaluationInterval === 0) {
+        const point = createPoints(target)(0.5, 1);
+        agreement = (await evaluator.evaluate(heldOut, point, averageOf(loop.state))).agreement;
+      }
+      const now = clock.now();
+      if (now - savedAtMs >= checkpointIntervalMs) {
+        await writeState(folder, loop.state);
+        savedAtMs = now;
+      }
+      const numDone = report.step - state.step;
+      const stepMs = (now - startMs) / numDone;
+      onProgress?.({
+        ...{ stage: 'train', step: report.step, numSteps: target.numSteps, loss, agreement },
+        bitsPerPixel: rate / (width * height),
+        imagesPerSecond: imagesPerSecondOf(numDone, now - startMs),
+        leftMs: stepMs * (target.numSteps - report.step),
+        numSkipped: samples.skipped.size,
+      });
+    }
+    await writeState(folder, loop.state);
+    const { step } = loop.state;
+    return {
+      weights: new Map([...averageOf(loop.state)].map(([name, tensor]) => [name, copyOf(tensor)])),
+      numSteps: step,
+      numImages: step * framesPerStep,
+      imagesPerSecond: imagesPerSecondOf(step - state.step, clock.now() - startMs),
+    };
+  } finally {
+    await loop.release();
+  }
+}
+
+function averageOf(state: TrainingState): ReadonlyMap<string, Tensor<'float32'>> {
+  return stateTensors(state, 'average');
+}
+
+function copyOf({ type, shape, data }: Tensor<'float32'>): Tensor<'float32'> {
+  return { type, shape, data: data.slice() };
+}
+
+function imagesPerSecondOf(numSteps: number, durationMs: number): number {
+  return (1000 * framesPerStep * numSteps) / Math.max(1, durationMs);
+}

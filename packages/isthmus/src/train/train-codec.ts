@@ -1,0 +1,123 @@
+import type { Runtime, Tensor } from '@isthmus/core';
+import { type BuiltCodec, type CalibrationTuning, importCodec } from '@isthmus/graph';
+import { exportCodec } from '@isthmus/train';
+import type { Frame } from '../rd/pictures.js';
+import { createEvaluator, type Evaluation, type Evaluator } from './evaluate.js';
+import { comparedCuts } from './graph.js';
+import {
+  type OpenTraining,
+  prepareTraining,
+  readSome,
+  startWeights,
+  type TrainingLength,
+} from './open-training.js';
+import { type RunOptions, runTraining } from './run-training.js';
+import { openSamples, type Sample } from './samples.js';
+import type { TrainingChoice } from './setup.js';
+import { createPoints } from './target.js';
+
+export interface TrainCodecOptions extends RunOptions {
+  runtime: Runtime;
+  choice: TrainingChoice;
+  /** All pictures, by name. */
+  names: readonly string[];
+  readFrame: (name: string) => Promise<Frame>;
+  length: TrainingLength;
+  tuning?: Partial<CalibrationTuning>;
+}
+
+/** A level before or after training, on pictures held out. */
+export interface LevelReport extends Evaluation {
+  level: number;
+}
+
+export interface TrainedCodec {
+  codec: BuiltCodec;
+  before: readonly LevelReport[];
+  after: readonly LevelReport[];
+  numSteps: number;
+  /** Pictures that training saw, each as often as it did. */
+  numImages: number;
+  numSkipped: number;
+  /** Of this run. */
+  imagesPerSecond: number;
+}
+
+const mostEvaluated = 48;
+const reportedLevels = [0, 0.25, 0.5, 0.75, 1];
+
+/**
+ * Trains a codec for a cut of a bundle from pictures without labels, exports it, and has the coder's tables fitted and its
+ * levels measured on pictures that it was not trained on.
+ *
+ * @throws IsthmusError `usage/invalid`, `train/no-gradient` for a model with operators behind the cut that have no
+ * gradient, `train/not-finite`, `train/state-invalid`, those of `importCodec`; the signal's reason if aborted, after a
+ * checkpoint was written
+ */
+export async function trainCodec(options: TrainCodecOptions): Promise<TrainedCodec> {
+  const { bundle, runtime, choice, readFrame, onProgress } = options;
+  const { at, later, last } = comparedCuts(bundle.manifest, choice.cut);
+  onProgress?.({ stage: 'prepare' });
+  const samples = await openSamples({ bundle, runtime, readFrame, cuts: [at, ...later, last] });
+  try {
+    const opened = await prepareTraining({ ...options, samples });
+    const { setup, graph } = opened;
+    const heldOut = await readSome(samples, setup.pictures.heldOut, mostEvaluated, options.signal);
+    const evaluator = await createEvaluator(
+      graph.training,
+      bundle.manifest,
+      setup.start.tensor.name,
+      runtime,
+    );
+    try {
+      const before = await reportLevels(evaluator, opened, heldOut, startWeights(graph));
+      const run = await runTraining(options, opened, samples, evaluator, heldOut);
+      const after = await reportLevels(evaluator, opened, heldOut, run.weights);
+      onProgress?.({ stage: 'import' });
+      const codec = await importTrained(options, opened, run.weights);
+      const { numSteps, numImages, imagesPerSecond } = run;
+      return { codec, before, after, numSteps, numImages, imagesPerSecond, numSkipped: samples.skipped.size };
+    } finally {
+      await evaluator.release();
+    }
+  } finally {
+    await samples.release();
+  }
+}
+
+type Weights = ReadonlyMap<string, Tensor>;
+
+async function reportLevels(
+  evaluator: Evaluator,
+  { target }: OpenTraining,
+  samples: readonly Sample[],
+  weights: Weights,
+): Promise<LevelReport[]> {
+  const pointAt = createPoints(target);
+  const reports: LevelReport[] = [];
+  for (const level of reportedLevels) {
+    reports.push({ level, ...(await evaluator.evaluate(samples, pointAt(level, 1), weights)) });
+  }
+  return reports;
+}
+
+async function importTrained(
+  { bundle, runtime, clock, readFrame, signal, tuning }: TrainCodecOptions,
+  { setup, target, graph }: OpenTraining,
+  weights: Weights,
+): Promise<BuiltCodec> {
+  const { id, cut, pictures, start } = setup;
+  const frames = [];
+  for (const name of pictures.heldOut) {
+    signal.throwIfAborted();
+    // Those that cannot be read were counted before.
+    const frame = await readFrame(name).catch(() => undefined);
+    if (frame !== undefined) frames.push(frame.tensors);
+  }
+  return importCodec({
+    ...{ bundle, runtime, clock, id, frames, from: cut, to: cut },
+    ...exportCodec(graph.architecture, weights, start.tensor.name),
+    steps: target.steps,
+    ...(tuning !== undefined && { tuning }),
+  });
+}

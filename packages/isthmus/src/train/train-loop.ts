@@ -1,0 +1,153 @@
+import type { Clock } from '@isthmus/core';
+import {
+  bottleneckPhases,
+  createTrainer,
+  createTrainingState,
+  learningRateAt,
+  phaseAt,
+  type Trainer,
+  type TrainingPlan,
+  type TrainingState,
+} from '@isthmus/train';
+import { batchFeeds, type FramePoint } from './batch.js';
+import { framesPerStep } from './graph.js';
+import type { OpenTraining } from './open-training.js';
+import type { Sample, SampleSource } from './samples.js';
+import { createOrder, randomFor } from './shuffle.js';
+import { createPoints } from './target.js';
+
+/** What a step of the optimizer came to. */
+interface StepReport {
+  /** Steps taken. */
+  step: number;
+  loss: number;
+  /** Mean bits of a frame. */
+  rate: number;
+}
+
+export interface LoopOptions {
+  samples: SampleSource;
+  threads?: number;
+}
+
+/** Takes steps one after the other; everything follows from the seed and the step's number. */
+export interface TrainingLoop {
+  readonly state: TrainingState;
+  next(): Promise<StepReport>;
+  release(): Promise<void>;
+}
+
+const peakRate = 1e-3;
+
+export async function createLoop(
+  opened: OpenTraining,
+  plan: TrainingPlan,
+  state: TrainingState,
+  options: LoopOptions,
+): Promise<TrainingLoop> {
+  const { setup, target, graph } = opened;
+  const { seed, pictures } = setup;
+  const order = createOrder(pictures.training, seed);
+  const pointAt = createPoints(target);
+  const { threads } = options;
+  const trainer = await createTrainer(plan, { state, ...(threads !== undefined && { threads }) });
+  return {
+    get state() {
+      return trainer.state;
+    },
+    async next() {
+      const { step } = trainer.state;
+      const phase = phaseAt(bottleneckPhases, step, target.numSteps);
+      const random = randomFor(seed, 'step', step);
+      const samples = await readBatch(order, step, options.samples, pictures.training.length);
+      // Spread over all levels, so that every step sees all of them.
+      const points = samples.map((_, at) => pointAt((at + random()) / framesPerStep, phase.rateFactor));
+      const learningRate = learningRateAt(peakRate, step, target.numSteps);
+      const given = { graph, input: setup.start.tensor.name, hardness: phase.hardness, random };
+      const { loss, rate } = await takeStep(trainer, { ...given, samples, points, learningRate });
+      return { step: step + 1, loss, rate };
+    },
+    release: () => trainer.release(),
+  };
+}
+
+// In place of a picture that cannot be read, the next that can be.
+async function readBatch(
+  order: (at: number) => string,
+  step: number,
+  source: SampleSource,
+  numPictures: number,
+): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  for (let at = 0; at < framesPerStep; at++) {
+    for (let more = 0; more < numPictures && samples.length <= at; more++) {
+      const sample = await source.get(order(step * framesPerStep + at + more));
+      if (sample !== undefined) samples.push(sample);
+    }
+  }
+  return samples;
+}
+
+interface StepOptions {
+  graph: OpenTraining['graph'];
+  input: string;
+  hardness: number;
+  random: () => number;
+  samples: readonly Sample[];
+  points: readonly FramePoint[];
+  learningRate: number;
+}
+
+// In one batch, or frame by frame where the model takes only one.
+async function takeStep(
+  trainer: Trainer,
+  { graph, input, hardness, random, samples, points, learningRate }: StepOptions,
+): Promise<{ loss: number; rate: number }> {
+  const { latentShape } = graph.training;
+  const batchSize = latentShape[0] ?? 1;
+  const latentSize = latentShape.slice(1).reduce((product, axis) => product * axis, 1);
+  const feedsOf = (from: number): ReturnType<typeof batchFeeds> => {
+    const [batch, at] = [samples.slice(from, from + batchSize), points.slice(from, from + batchSize)];
+    return batchFeeds({ input, latentSize, latentShape, samples: batch, points: at, hardness, random });
+  };
+  if (batchSize === samples.length) {
+    const { loss, metrics } = await trainer.step(feedsOf(0), { learningRate });
+    return { loss, rate: meanOf(metrics.rate) };
+  }
+  let [loss, rate] = [0, 0];
+  for (let at = 0; at < samples.length; at += batchSize) {
+    const result = await trainer.accumulate(feedsOf(at));
+    loss += (result.loss * batchSize) / samples.length;
+    rate += (meanOf(result.metrics.rate) * batchSize) / samples.length;
+  }
+  await trainer.apply({ learningRate });
+  return { loss, rate };
+}
+
+function meanOf(values: Float32Array = new Float32Array()): number {
+  return values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+}
+
+const numTimed = 4;
+
+/** How long a step takes, by taking a few and forgetting them. */
+export async function timeSteps(
+  opened: OpenTraining,
+  options: LoopOptions & { clock: Clock; signal: AbortSignal },
+): Promise<number> {
+  const { clock, signal } = options;
+  const plan = opened.graph.buildPlan();
+  const state = createTrainingState(plan, opened.graph.training.draft);
+  const loop = await createLoop(opened, plan, state, options);
+  try {
+    await loop.next();
+    const startMs = clock.now();
+    for (let i = 0; i < numTimed; i++) {
+      signal.throwIfAborted();
+      await loop.next();
+    }
+    return Math.max(1, clock.now() - startMs) / numTimed;
+  } finally {
+    await loop.release();
+  }
+}
