@@ -223,3 +223,12 @@ test('stays finite and within bounds whatever it is told', () => {
     }),
   );
 });
+
+test('smaller packets than were sent are not expected to be there sooner, up to the size of a frame of the link', () => {
+  const pipe = createPipe();
+  pipe.link.roundTrip(20);
+  for (let i = 0; i < 40; i++) pipe.send(900, 50_000);
+  expect(pipe.link.estimate().leastBytes).toBeCloseTo(900, 0);
+  for (let i = 0; i < 40; i++) pipe.send(60_000, 1_000_000);
+  expect(pipe.link.estimate().leastBytes).toBeCloseTo(1_500, 0);
+});

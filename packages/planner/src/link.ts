@@ -23,6 +23,8 @@ export interface LinkEstimate {
   roundTripMs: number | null;
   /** Bytes handed to the link that have probably not left it yet. */
   queuedBytes: number;
+  /** Smaller packets take as long as one of this size, as far as is known. */
+  leastBytes: number;
   /** Whether the last packet only showed what the link can do at least: it may carry much more. */
   isLimited: boolean;
 }
@@ -98,6 +100,9 @@ const surprises = 3;
 const surpriseAbove = 0.3;
 const startSpread = 0.5;
 const spreadWeight = 0.1;
+// Links carry frames of about this size, and let one through at a time: what is smaller is not there sooner.
+const frameBytes = 1_500;
+const sizeWeight = 0.2;
 const bytesPerSecondRange = [1, 1e10] as const;
 
 interface Pending {
@@ -148,6 +153,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
   let doubted: number | undefined;
   let bufferedBytes = 0;
   let isLimited = false;
+  let smallBytes = 0;
   const roundTrips: number[] = [];
 
   const leastRoundTripMs = (): number | null => (roundTrips.length > 0 ? Math.min(...roundTrips) : null);
@@ -243,6 +249,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       }
       freeMs = nowMs;
+      smallBytes += sizeWeight * (Math.min(numBytes, frameBytes) - smallBytes);
       const expectedMs = expected === null ? Infinity : (1000 * numBytes) / expected;
       const isStalled = tookMs > tuning.stallFactor * expectedMs + tuning.minStallMs;
       if (isStalled && !wasDoubted) wasDead = true;
@@ -314,6 +321,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         roundTripMs,
         // The part of the round trip that has passed cannot be told from the part that has not.
         queuedBytes: Math.max(sentBytes - Math.min(leftBytes, head?.packet.numBytes ?? 0), bufferedBytes),
+        leastBytes: smallBytes,
         isLimited,
       };
     },

@@ -96,7 +96,8 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
   const roundTripMs = link.roundTripMs ?? unknownRoundTripMs;
   // The link goes on emptying while the device computes.
   const aheadBytes = Math.max(0, link.queuedBytes - bytesPerMs * (deviceMs + encodeMs));
-  const sendMs = numBytes / bytesPerMs;
+  const linkBytes = Math.max(numBytes, link.leastBytes);
+  const sendMs = linkBytes / bytesPerMs;
   const linkMs = aheadBytes / bytesPerMs + sendMs + roundTripMs;
   const serviceMs = profile.decodeMs(candidate.decodeMs) + profile.cloudMs(plan.to);
   const cloudMs = profile.queueMs() + serviceMs;
@@ -107,7 +108,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
     profile.cloudSpread * cloudMs,
     restMs,
   );
-  const ownShare = numBytes / (aheadBytes + numBytes);
+  const ownShare = linkBytes / (aheadBytes + linkBytes);
   const spread = Math.hypot(link.spread, candidate.bytesSpread * ownShare);
   return finish({
     plan,
@@ -117,7 +118,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
     cloudMs,
     totalMs,
     inTime:
-      deadlineMs === Infinity ? 1 : chanceInTime(link, aheadBytes + numBytes, leftMs, deviationMs, spread),
+      deadlineMs === Infinity ? 1 : chanceInTime(link, aheadBytes + linkBytes, leftMs, deviationMs, spread),
     share: shareOf(intervalMs, Math.max(deviceMs + encodeMs, sendMs, serviceMs)),
     numBytes,
     answerBytes,
