@@ -10,7 +10,7 @@ export interface TrainedNet {
 }
 
 /** Numbers in [0, 1), the same every time (Lehmer's generator). */
-export function seededRandom(seed: number): () => number {
+function seededRandom(seed: number): () => number {
   let state = (seed * 7919 + 17) % 2147483647;
   return () => {
     state = (state * 48271) % 2147483647;
