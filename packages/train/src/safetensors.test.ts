@@ -34,6 +34,16 @@ function fileOf(header: unknown, numBytes: number): Uint8Array {
 const invalid = expect.objectContaining({ code: 'train/state-invalid' });
 
 describe('safetensors', () => {
+  it('reads what a file system gives, a Buffer in a larger one', () => {
+    const tensors = new Map([
+      ['a', float32Tensor([1, 2, 3])],
+      ['b', float32Tensor([4])],
+    ]);
+    const bytes = writeSafetensors({ tensors, metadata: new Map() });
+    const pool = Buffer.concat([Buffer.alloc(5), bytes]);
+    expect(readSafetensors(pool.subarray(5)).tensors).toEqual(tensors);
+  });
+
   it('reads back what it wrote, bit for bit', () => {
     fc.assert(
       fc.property(files, (file) => {

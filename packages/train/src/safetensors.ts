@@ -68,7 +68,8 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
   }
   const tensors = found.map(({ name, shape, start, end }): [string, Tensor<'float32'>] => {
     // Copied: what is read need not be aligned, nor outlive its file.
-    const data = new Float32Array(body.slice(start, end).buffer);
+    // By a constructor: the slice of a Buffer is no copy.
+    const data = new Float32Array(new Uint8Array(body.subarray(start, end)).buffer);
     return [name, createTensor('float32', shape, data)];
   });
   return { tensors: new Map(tensors), metadata };
