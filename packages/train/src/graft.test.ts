@@ -1,4 +1,4 @@
-import { createGraphBuilder, float32Tensor, type ModelProto } from '@isthmus/graph';
+import { createGraphBuilder, float32Tensor, int64Tensor, type ModelProto } from '@isthmus/graph';
 import { describe, expect, it } from 'vitest';
 import { Draft } from './draft.js';
 import { addGradients } from './gradients.js';
@@ -39,6 +39,39 @@ describe('graft', () => {
       { name: 'head/w', decays: true },
       { name: 'head/b', decays: false },
     ]);
+  });
+
+  it('does not take limits, statistics and lone factors for weights', () => {
+    const graph = createGraphBuilder({ name: 'constants', opset: 17 });
+    let y = graph.input('x', 'float32', [1, 2, 2, 2]);
+    const constant = (name: string, values: number[], shape = [values.length]): string =>
+      graph.constant(name, float32Tensor(values, shape));
+    y = graph.node('Conv', [y, constant('kernel', [1, 2, 3, 4], [2, 2, 1, 1]), constant('bias', [1, 2])]);
+    const variance = constant('variance', [1, 1]);
+    const affine = [constant('scale', [1, 1]), constant('shift', [1, 1])];
+    y = graph.node('BatchNormalization', [y, ...affine, constant('mean', [0, 0]), variance]);
+    y = graph.node('Clip', [y, constant('low', [0], []), constant('high', [6], [])]);
+    y = graph.node('Mul', [y, constant('half', [0.5])]);
+    y = graph.node('Add', [y, constant('offsets', [1, 2], [2, 1, 1])]);
+    // Used as a weight once, and once as something else.
+    y = graph.node('Sub', [
+      y,
+      graph.node('Reshape', [variance, graph.constant('as', int64Tensor([2, 1, 1]))]),
+    ]);
+    graph.output(graph.node('Resize', [y, '', constant('scales', [1, 1, 2, 2])]), 'float32');
+    const draft = new Draft();
+    const asked: string[] = [];
+    const x = draft.input('x', 'float32', [3, 2, 2, 2]);
+    graft(draft, graph.build(), {
+      inputs: { x },
+      prefix: 'm/',
+      trains: (name) => {
+        asked.push(name);
+        return name !== 'bias';
+      },
+    });
+    expect(asked).toEqual(['kernel', 'bias', 'scale', 'shift', 'offsets']);
+    expect(draft.parameters.map(({ name }) => name)).toEqual(['m/kernel', 'm/scale', 'm/shift', 'm/offsets']);
   });
 
   it('refuses operator sets that it cannot mix', () => {

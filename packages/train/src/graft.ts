@@ -7,13 +7,17 @@ import {
   type TensorProto,
 } from '@isthmus/graph';
 import type { Draft } from './draft.js';
+import { findWeights } from './weights.js';
 
 export interface GraftOptions {
   /** What each input of the model is in the draft. */
   inputs: Readonly<Record<string, string>>;
   /** Before the name of everything that is added. @default '' */
   prefix?: string;
-  /** Which of the model's float32 weights are to be trained, by their name in the model. @default none */
+  /**
+   * Which of the model's float32 weights are to be trained, by their name in the model. Asked of kernels, matrices,
+   * biases and scales, not of limits, statistics and other constants. @default none
+   */
   trains?: (name: string) => boolean;
 }
 
@@ -49,8 +53,12 @@ export function graft(draft: Draft, model: ModelProto, options: GraftOptions): R
     }
     names.set(name, given);
   }
+  const weights = findWeights(graph.node, graph.initializer);
   for (const proto of graph.initializer) {
-    names.set(proto.name, addWeight(draft, proto, `${prefix}${proto.name}`, trains(proto.name)));
+    names.set(
+      proto.name,
+      addWeight(draft, proto, `${prefix}${proto.name}`, weights.has(proto.name) && trains(proto.name)),
+    );
   }
   const nameOf = (name: string): string => names.get(name) ?? '';
   for (const node of graph.node) {
