@@ -156,6 +156,20 @@ describe('a training step', () => {
     await trainer.release();
   });
 
+  it('is not taken while another one is', async () => {
+    const { draft, loss } = linearDraft();
+    const plan = buildTrainingStep(draft, { loss });
+    const trainer = await createTrainer(plan, { state: createTrainingState(plan, draft), threads: 1 });
+    const first = trainer.step(batch(1), { learningRate: 0.1 });
+    await expect(trainer.step(batch(2), { learningRate: 0.1 })).rejects.toMatchObject({
+      code: 'usage/invalid',
+    });
+    await first;
+    await trainer.step(batch(2), { learningRate: 0.1 });
+    expect(trainer.state.step).toBe(2);
+    await trainer.release();
+  });
+
   it('leaves a state that was read as it is', async () => {
     const { draft, loss } = linearDraft();
     const plan = buildTrainingStep(draft, { loss });

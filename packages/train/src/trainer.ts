@@ -26,7 +26,7 @@ export interface StepResult extends BatchResult {
   gradientNorm: number;
 }
 
-/** Runs the steps of a plan. One call at a time. */
+/** Runs the steps of a plan, one at a time. */
 export interface Trainer {
   /** What training has come to. Steps make new arrays: one that was read stays as it is. */
   readonly state: TrainingState;
@@ -46,7 +46,7 @@ export interface Trainer {
  *
  * @throws IsthmusError `runtime/load-failed`; from its methods `runtime/run-failed`, `train/not-finite` if the loss or
  * the gradient is no number any more (the state is then that of the step before), and `usage/invalid` for
- * `accumulate` and `apply` where the plan does not, or `step` where it does.
+ * `accumulate` and `apply` where the plan does not, or `step` where it does, and a call before the last has ended.
  *
  * @example
  * ```ts
@@ -80,7 +80,18 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
   let gradientSum = noGradient;
   let { step } = options.state;
   let numBatches = 0;
+  let isRunning = false;
 
+  // Two steps at a time would begin at the same state, and one of them be lost.
+  const alone = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    if (isRunning) throw new IsthmusError('usage/invalid', 'Wait for the step in progress before the next.');
+    isRunning = true;
+    try {
+      return await work();
+    } finally {
+      isRunning = false;
+    }
+  };
   const readBatch = (outputs: InferenceSession.ReturnType): BatchResult => {
     const loss = floatsOf(outputs, plan.loss)[0] ?? Number.NaN;
     checkFinite('loss', loss, step);
@@ -113,12 +124,12 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
     },
     async step(feeds, { learningRate }) {
       if (models.kind !== 'whole') throw wrongKind('accumulates: call accumulate() and apply()');
-      return update(first, toOrtFeeds(feeds), learningRate, readBatch);
+      return alone(() => update(first, toOrtFeeds(feeds), learningRate, readBatch));
     },
     async accumulate(feeds) {
       if (second === undefined) throw wrongKind('does not accumulate: call step()');
       const inputs = { ...toOrtFeeds(feeds), ...stateFeeds(vectors) };
-      const outputs = await run(first, { ...inputs, [gradientSumNames.before]: gradientSum });
+      const outputs = await alone(() => run(first, { ...inputs, [gradientSumNames.before]: gradientSum }));
       const result = readBatch(outputs);
       gradientSum = vectorTensor(floatsOf(outputs, gradientSumNames.after));
       numBatches += 1;
@@ -133,7 +144,7 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
         [gradientSumNames.before]: gradientSum,
         [gradientScaleInput]: scalar(1 / numBatches),
       };
-      const result = await update(second, feeds, learningRate, () => ({}));
+      const result = await alone(() => update(second, feeds, learningRate, () => ({})));
       gradientSum = noGradient;
       numBatches = 0;
       return result;
