@@ -153,12 +153,13 @@ function describe(progress: TrainingProgress): string {
       ? 'fitting what training starts from'
       : "fitting the coder's tables and measuring levels";
   }
-  const { step, numSteps, loss, bitsPerPixel, agreement, imagesPerSecond, leftMs, numSkipped } = progress;
+  const { step, numSteps, loss, heldOutLoss, bitsPerPixel, agreement, imagesPerSecond, leftMs, numSkipped } =
+    progress;
   return [
     `step ${step}/${numSteps}`,
     `loss ${loss.toFixed(4)}`,
     `${bitsPerPixel.toFixed(3)} bpp`,
-    ...(agreement === undefined ? [] : [`agreement ${agreement.toFixed(3)}`]),
+    `held out: loss ${heldOutLoss.toFixed(4)}, agreement ${agreement.toFixed(3)}`,
     `${imagesPerSecond.toFixed(1)} images/s`,
     `${Math.ceil(leftMs / 60_000)} min left`,
     ...(numSkipped === 0 ? [] : [`${numSkipped} pictures cannot be read`]),

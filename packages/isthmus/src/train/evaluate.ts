@@ -43,9 +43,10 @@ export async function createEvaluator(
       const sums = { ...unweighted };
       let numFrames = 0;
       let numSame = 0;
-      // What does not fill a batch is left out.
-      for (let at = 0; at + batchSize <= samples.length; at += batchSize) {
-        const batch = samples.slice(at, at + batchSize);
+      for (let at = 0; at < samples.length; at += batchSize) {
+        const real = samples.slice(at, at + batchSize);
+        // The last batch is filled up with frames that are not counted.
+        const batch = Array.from({ length: batchSize }, (_, index) => real[index % real.length] as Sample);
         const points = batch.map(() => ({ step, level, weights: unweighted }));
         const given: NamedTensors = {
           ...batchFeeds({ input, latentSize, latentShape, samples: batch, points, hardness: 1 }),
@@ -56,15 +57,15 @@ export async function createEvaluator(
         ) as NamedTensors;
         const { outputs: results } = await session.run(feeds);
         for (const term of trainingTerms) {
-          for (const value of numbersOf(results[terms[term]])) sums[term] += value;
+          for (const value of numbersOf(results[terms[term]]).subarray(0, real.length)) sums[term] += value;
         }
         if (scores !== undefined && classes !== undefined) {
           numSame += countSame(
             numbersOf(results[scores]),
-            batch.map((sample) => numbersOf(sample.tensors[classes])),
+            real.map((sample) => numbersOf(sample.tensors[classes])),
           );
         }
-        numFrames += batch.length;
+        numFrames += real.length;
       }
       const means = { ...unweighted };
       for (const term of trainingTerms) means[term] = sums[term] / Math.max(1, numFrames);
@@ -77,7 +78,7 @@ export async function createEvaluator(
 }
 
 function countSame(actual: Float32Array, expected: readonly Float32Array[]): number {
-  const size = actual.length / expected.length;
+  const size = expected[0]?.length ?? 0;
   return expected.filter(
     (values, frame) => argmax(actual.subarray(frame * size, (frame + 1) * size)) === argmax(values),
   ).length;

@@ -1,6 +1,6 @@
 import type { Clock, Tensor } from '@isthmus/core';
 import type { Bundle } from '@isthmus/graph';
-import { createTrainingState, stateTensors, type TrainingState } from '@isthmus/train';
+import { createTrainingState, stateTensors, type TrainingState, trainingTerms } from '@isthmus/train';
 import { readState, writeState } from './checkpoint.js';
 import type { Evaluator } from './evaluate.js';
 import { framesPerStep } from './graph.js';
@@ -20,8 +20,10 @@ export type TrainingProgress =
       loss: number;
       /** Estimated, averaged over all levels. */
       bitsPerPixel: number;
-      /** With the uncompressed model, on pictures held out, at the middle level; as last measured. */
-      agreement: number | undefined;
+      /** The same on pictures held out, as last measured. */
+      heldOutLoss: number;
+      /** With the uncompressed model, on pictures held out, as last measured. */
+      agreement: number;
       imagesPerSecond: number;
       leftMs: number;
       numSkipped: number;
@@ -43,6 +45,7 @@ export interface RunOptions {
 const checkpointIntervalMs = 60_000;
 const numEvaluations = 8;
 const smoothing = 0.95;
+const evaluatedLevels = [0.2, 0.5, 0.8];
 
 /** What a run of steps came to. */
 export interface FinishedRun {
@@ -71,9 +74,11 @@ export async function runTraining(
   let savedAtMs = startMs;
   let loss: number | undefined;
   let rate = 0;
-  let agreement: number | undefined;
   const evaluationInterval = Math.max(1, Math.ceil(target.numSteps / numEvaluations));
+  const look = (): Promise<HeldOutReport> =>
+    evaluateLevels(evaluator, target, heldOut, averageOf(loop.state));
   try {
+    let seen = await look();
     while (loop.state.step < target.numSteps) {
       if (signal.aborted) {
         await writeState(folder, loop.state);
@@ -82,10 +87,7 @@ export async function runTraining(
       const report = await loop.next();
       loss = loss === undefined ? report.loss : smoothing * loss + (1 - smoothing) * report.loss;
       rate = rate === 0 ? report.rate : smoothing * rate + (1 - smoothing) * report.rate;
-      if (report.step % evaluationInterval === 0) {
-        const point = createPoints(target)(0.5, 1);
-        agreement = (await evaluator.evaluate(heldOut, point, averageOf(loop.state))).agreement;
-      }
+      if (report.step % evaluationInterval === 0) seen = await look();
       const now = clock.now();
       if (now - savedAtMs >= checkpointIntervalMs) {
         await writeState(folder, loop.state);
@@ -94,7 +96,7 @@ export async function runTraining(
       const numDone = report.step - state.step;
       const stepMs = (now - startMs) / numDone;
       onProgress?.({
-        ...{ stage: 'train', step: report.step, numSteps: target.numSteps, loss, agreement },
+        ...{ stage: 'train', step: report.step, numSteps: target.numSteps, loss, ...seen },
         bitsPerPixel: rate / (width * height),
         imagesPerSecond: imagesPerSecondOf(numDone, now - startMs),
         leftMs: stepMs * (target.numSteps - report.step),
@@ -112,6 +114,30 @@ export async function runTraining(
   } finally {
     await loop.release();
   }
+}
+
+interface HeldOutReport {
+  heldOutLoss: number;
+  agreement: number;
+}
+
+async function evaluateLevels(
+  evaluator: Evaluator,
+  target: OpenTraining['target'],
+  samples: readonly Sample[],
+  weights: ReadonlyMap<string, Tensor>,
+): Promise<HeldOutReport> {
+  const pointAt = createPoints(target);
+  const means = { heldOutLoss: 0, agreement: 0 };
+  for (const level of evaluatedLevels) {
+    const point = pointAt(level, 1);
+    const { terms, agreement } = await evaluator.evaluate(samples, point, weights);
+    for (const term of trainingTerms) {
+      means.heldOutLoss += (point.weights[term] * terms[term]) / evaluatedLevels.length;
+    }
+    means.agreement += agreement / evaluatedLevels.length;
+  }
+  return means;
 }
 
 function averageOf(state: TrainingState): ReadonlyMap<string, Tensor<'float32'>> {

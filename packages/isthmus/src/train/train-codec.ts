@@ -43,7 +43,7 @@ export interface TrainedCodec {
   imagesPerSecond: number;
 }
 
-const mostEvaluated = 48;
+const mostEvaluated = 32;
 const reportedLevels = [0, 0.25, 0.5, 0.75, 1];
 
 /**

@@ -1,9 +1,17 @@
+import type { Tensor } from '@isthmus/core';
 import { type CutTransform, float32Tensor } from '@isthmus/graph';
 import type { Draft } from '../draft.js';
-import { conv2d } from '../layers.js';
+import { drawWeights } from '../layers.js';
 import { Ops } from '../ops.js';
 import type { CodecArchitecture } from './architecture.js';
 
+/**
+ * How much slower the transform moves than the residual network: Adam moves every weight equally far, and hundreds of
+ * them together would undo in a few steps what the large components need to be exact to a small one's size.
+ */
+const transformPace = 0.03;
+/** The residual network's last layer, which starts at zero, moves all outputs at once. */
+const lastPace = 0.1;
 // Components are made equally large for the residual network, but for those that hardly ever speak.
 const leastDeviation = 0.1;
 
@@ -24,7 +32,7 @@ export interface BottleneckOptions {
  * zero at first, so that training only improves on the transform (as in Goyal et al., Accurate, Large Minibatch SGD,
  * 2017, and Zhang, Dauphin and Ma, Fixup, 2019).
  *
- * Kernels are stored with rows of length 1 and a constant factor beside them, so that one learning rate suits all.
+ * What is trained of the transform are changes to it, in units that one learning rate suits.
  */
 export function bottleneck(options: BottleneckOptions): CodecArchitecture {
   const { start, numComponents, random, width = 64 } = options;
@@ -38,21 +46,9 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
   const grid = { kernel_shape: [block, block], strides: [block, block] };
   const factorShape = [1, numComponents, 1, 1];
   // Drawn once, so that every draft starts from the same.
-  const drawn = new Map<string, Float32Array>();
-  const drawnOnce = (draft: Draft, x: string, name: string, channels: number): string => {
-    const key = `${name}.weight`;
-    let next = 0;
-    const known = drawn.get(key);
-    const values: number[] = [];
-    const draw = (): number => {
-      const value = known?.[next++] ?? random();
-      values.push(value);
-      return value;
-    };
-    const y = conv2d(draft, x, { name, channels, kernel: 3, random: draw });
-    if (known === undefined) drawn.set(key, Float32Array.from(values));
-    return y;
-  };
+  const firstKernel = drawWeights([width, numComponents, 3, 3], 9 * numComponents, random);
+  const secondKernel = drawWeights([width, width, 3, 3], 9 * width, random);
+  const lastKernel = float32Tensor(new Float32Array(size * width * 9), [size, width, 3, 3]);
   return {
     input: tensor,
     latentShape: [1, numComponents, rows, columns],
@@ -63,10 +59,8 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
       let maps = layout.channelsLast ? ops.transpose(x, [0, 2, 1]) : x;
       maps = ops.reshape(maps, [batch, channels, layout.height, layout.width]);
       const centred = ops.sub(maps, ops.floats(Float32Array.from(means), [1, channels, 1, 1]));
-      const weight = draft.parameter(
-        'encoder.weight',
-        float32Tensor(kernels.forward, [numComponents, channels, block, block]),
-      );
+      const forwardShape = [numComponents, channels, block, block];
+      const weight = paced(draft, 'encoder.weight', kernels.forward, forwardShape, transformPace);
       const bias = draft.parameter('encoder.bias', float32Tensor(new Float32Array(numComponents)));
       const unit = draft.node('Conv', [centred, weight, bias], grid);
       return ops.mul(unit, ops.floats(kernels.forwardFactors, factorShape));
@@ -74,31 +68,19 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
     addDecoder(draft, latent, level) {
       const ops = new Ops(draft);
       const [batch = 1] = draft.shapeOf(latent);
-      const weight = draft.parameter(
-        'decoder.weight',
-        float32Tensor(kernels.backward, [numComponents, channels, block, block]),
-      );
-      const bias = draft.parameter('decoder.bias', float32Tensor(Float32Array.from(means)));
+      const backwardShape = [numComponents, channels, block, block];
+      const weight = paced(draft, 'decoder.weight', kernels.backward, backwardShape, transformPace);
+      const bias = paced(draft, 'decoder.bias', Float32Array.from(means), [channels], lastPace);
       const unit = ops.mul(latent, ops.floats(kernels.backwardFactors, factorShape));
       const linear = draft.node('ConvTranspose', [unit, weight, bias], grid);
       // On the grid of the latent; a block's positions are channels there.
       const even = Float32Array.from(deviations, (deviation) => 1 / (deviation + leastDeviation));
-      const seen = drawnOnce(draft, ops.mul(latent, ops.floats(even, factorShape)), 'decoder.first', width);
+      const evened = ops.mul(latent, ops.floats(even, factorShape));
+      const seen = conv(draft, evened, 'decoder.first', firstKernel);
       const told = draft.parameter('decoder.level', float32Tensor(new Float32Array(width), [1, width, 1, 1]));
       const first = draft.node('Relu', [ops.add(seen, ops.mul(level, told))]);
-      const second = draft.node('Relu', [drawnOnce(draft, first, 'decoder.second', width)]);
-      const last = draft.node(
-        'Conv',
-        [
-          second,
-          draft.parameter(
-            'decoder.last.weight',
-            float32Tensor(new Float32Array(size * width * 9), [size, width, 3, 3]),
-          ),
-          draft.parameter('decoder.last.bias', float32Tensor(new Float32Array(size))),
-        ],
-        { kernel_shape: [3, 3], pads: [1, 1, 1, 1] },
-      );
+      const second = draft.node('Relu', [conv(draft, first, 'decoder.second', secondKernel)]);
+      const last = ops.scale(conv(draft, second, 'decoder.last', lastKernel), lastPace);
       const residual =
         block === 1 ? last : draft.node('DepthToSpace', [last], { blocksize: block, mode: 'CRD' });
       let maps = ops.add(linear, residual);
@@ -112,6 +94,28 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
       return ops.reshape(maps, [batch, ...tensor.shape.slice(1)]);
     },
   };
+}
+
+// A parameter that the optimizer moves `pace` times as fast as others.
+function paced(
+  draft: Draft,
+  name: string,
+  values: Float32Array,
+  shape: readonly number[],
+  pace: number,
+): string {
+  const stored = float32Tensor(
+    values.map((value) => value / pace),
+    shape,
+  );
+  return new Ops(draft).scale(draft.parameter(name, stored), pace);
+}
+
+function conv(draft: Draft, x: string, name: string, kernel: Tensor<'float32'>): string {
+  const [channels = 1] = kernel.shape;
+  const weight = draft.parameter(`${name}.weight`, kernel);
+  const bias = draft.parameter(`${name}.bias`, float32Tensor(new Float32Array(channels)));
+  return draft.node('Conv', [x, weight, bias], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] });
 }
 
 /** How many components are larger than a share of a step: smaller ones are never anything but zero. */

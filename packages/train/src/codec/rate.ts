@@ -7,7 +7,7 @@ import type { Quantized } from './quantizer.js';
 /** Parameters of the rate move so much faster than weights do. */
 const haste = 10;
 const leastProbability = 1e-9;
-const leastScale = 0.05;
+const leastScale = 0.02;
 /** Earlier channels whose magnitude at the same position says something of the next one's. */
 const numEarlier = 8;
 

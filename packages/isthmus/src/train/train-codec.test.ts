@@ -1,0 +1,173 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  createTensor,
+  describeGeometry,
+  IsthmusError,
+  type Preprocess,
+  type Runtime,
+  systemClock,
+} from '@isthmus/core';
+import { type Bundle, splitModel } from '@isthmus/graph';
+import { createNodeRuntime } from '@isthmus/runtime/node';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createRandom } from '../link-bench/random.js';
+import type { Frame } from '../rd/pictures.js';
+import { writeClassifier } from '../testing/classifier.js';
+import type { TrainingProgress } from './run-training.js';
+import { type TrainCodecOptions, type TrainedCodec, trainCodec } from './train-codec.js';
+
+const preprocess: Preprocess = {
+  ...{ width: 16, height: 16, colorOrder: 'rgb', fit: 'cover' },
+  ...{ mean: [0, 0, 0], std: [255, 255, 255] },
+};
+const names = Array.from({ length: 72 }, (_, index) => `picture-${index}`);
+
+/** Waves in three colours, all from the name's number. */
+async function readFrame(name: string): Promise<Frame> {
+  const number = Number(name.split('-')[1]);
+  if (number % 24 === 5) throw new IsthmusError('image/decode-failed', `${name} is broken.`);
+  const random = createRandom(number + 1);
+  const waves = Array.from({ length: 9 }, () => ({ x: random() * 0.9, y: random() * 0.9, at: random() * 6 }));
+  const data = Float32Array.from({ length: 3 * 256 }, (_, index) => {
+    const [colour, y, x] = [Math.floor(index / 256), Math.floor(index / 16) % 16, index % 16];
+    const parts = waves.slice(colour * 3, colour * 3 + 3);
+    return parts.reduce((sum, wave) => sum + Math.sin(wave.x * x + wave.y * y + wave.at) / 6, 0.5);
+  });
+  const tensors = { image: createTensor('float32', [1, 3, 16, 16], data) };
+  return { tensors, geometry: describeGeometry(16, 16, preprocess) };
+}
+
+let folder: string;
+let bundle: Bundle;
+let runtime: Runtime;
+let numFolders = 0;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'isthmus-train-'));
+  runtime = createNodeRuntime({ threads: 1 });
+  const model = await readFile(await writeClassifier(join(folder, 'classifier.onnx')));
+  const split = await splitModel(model, {
+    ...{ runtime, name: 'classifier', preprocess, profileRuns: 0 },
+    provenance: { source: 'made by this test', licence: 'Apache-2.0' },
+    task: { kind: 'classification', output: 'scores', activation: 'softmax', labels: ['a', 'b', 'c'] },
+  });
+  bundle = split;
+});
+afterAll(async () => {
+  await runtime.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function optionsFor(more: Partial<TrainCodecOptions> = {}): TrainCodecOptions {
+  return {
+    ...{ bundle, runtime, clock: systemClock, names, readFrame, isResumed: false, threads: 1 },
+    choice: { id: 'tiny', codec: 'bottleneck', cut: 1, seed: 1 },
+    folder: join(folder, `checkpoint-${numFolders++}`),
+    length: { numSteps: 12 },
+    signal: new AbortController().signal,
+    ...more,
+  };
+}
+
+const networksOf = ({ codec }: TrainedCodec): [string, Uint8Array][] =>
+  [...codec.files].filter(([path]) => path.endsWith('.onnx'));
+
+/** Trains until a step, is interrupted there, and says what it threw. */
+async function interruptedAt(step: number, options: TrainCodecOptions): Promise<unknown> {
+  const controller = new AbortController();
+  const onProgress = (progress: TrainingProgress): void => {
+    if (progress.stage === 'train' && progress.step === step) controller.abort(new Error('enough'));
+  };
+  return trainCodec({ ...options, signal: controller.signal, onProgress }).catch((error: unknown) => error);
+}
+
+describe('training a codec', () => {
+  it('comes closer to the model in no more bits than it started with, and says so', async () => {
+    const seen: TrainingProgress[] = [];
+    const { before, after, codec, numSkipped } = await trainCodec(
+      optionsFor({ length: { numSteps: 150 }, onProgress: (progress) => seen.push(progress) }),
+    );
+    const losses = seen.flatMap((progress) => (progress.stage === 'train' ? [progress.loss] : []));
+    expect(losses).toHaveLength(150);
+    expect(losses.at(-1)).toBeLessThan(losses[20] ?? 0);
+    // Of bits and errors, neither is bought with much of the other.
+    const better = after.map(
+      ({ terms }, level) =>
+        Math.log((terms.outputs + 1e-3) / ((before[level]?.terms.outputs ?? 0) + 1e-3)) +
+        Math.log((terms.rate + 1) / ((before[level]?.terms.rate ?? 0) + 1)),
+    );
+    expect(better.reduce((sum, value) => sum + value, 0) / better.length).toBeLessThan(-0.05);
+    expect(codec.entry).toMatchObject({ id: 'tiny', kind: 'learned', paths: [{ from: 1, to: 1 }] });
+    expect(codec.entry.measured?.[0]).toHaveLength(codec.entry.levels.length);
+    expect(numSkipped).toBe(3);
+    const agreements = seen.flatMap((progress) => (progress.stage === 'train' ? [progress.agreement] : []));
+    expect(agreements.at(-1)).toBeGreaterThan(0.4);
+  });
+
+  it('makes the same weights of the same seed, and others of another', async () => {
+    const [first, again] = [await trainCodec(optionsFor()), await trainCodec(optionsFor())];
+    expect(networksOf(again)).toEqual(networksOf(first));
+    const choice = { ...optionsFor().choice, seed: 2 };
+    expect(networksOf(await trainCodec(optionsFor({ choice })))).not.toEqual(networksOf(first));
+  });
+
+  it('saves when interrupted, and goes on to the same weights bit for bit', async () => {
+    const whole = await trainCodec(optionsFor());
+    const options = optionsFor();
+    expect(await interruptedAt(5, options)).toMatchObject({ message: 'enough' });
+    const steps: number[] = [];
+    const resumed = await trainCodec({
+      ...options,
+      isResumed: true,
+      onProgress: (progress) => progress.stage === 'train' && steps.push(progress.step),
+    });
+    expect(steps).toEqual([6, 7, 8, 9, 10, 11, 12]);
+    expect(networksOf(resumed)).toEqual(networksOf(whole));
+    expect(resumed.codec.entry.tablesSha256).toBe(whole.codec.entry.tablesSha256);
+  });
+
+  it('refuses to go on with what is not there, is of something else, or is damaged', async () => {
+    const options = optionsFor();
+    const resumed = { ...options, isResumed: true };
+    await expect(trainCodec(resumed)).rejects.toMatchObject({ code: 'usage/invalid' });
+    await interruptedAt(2, options);
+    const choice = { ...options.choice, seed: 7 };
+    await expect(trainCodec({ ...resumed, choice })).rejects.toMatchObject({
+      code: 'usage/invalid',
+      message: expect.stringContaining('has seed 1, not 7'),
+    });
+    const state = join(options.folder, 'state.safetensors');
+    await writeFile(state, (await readFile(state)).subarray(0, -8));
+    await expect(trainCodec(resumed)).rejects.toMatchObject({ code: 'train/state-invalid' });
+    const setup = join(options.folder, 'setup.safetensors');
+    await writeFile(setup, (await readFile(setup)).subarray(0, -8));
+    await expect(trainCodec(resumed)).rejects.toMatchObject({ code: 'train/state-invalid' });
+  });
+
+  it('trains frame by frame where the model takes no batches', async () => {
+    const single = { ...bundle, manifest: { ...bundle.manifest, dynamicBatch: false } };
+    const [one, many] = [
+      await trainCodec(optionsFor({ bundle: single, length: { numSteps: 4 } })),
+      await trainCodec(optionsFor({ length: { numSteps: 4 } })),
+    ];
+    one.after.forEach(({ terms }, level) => {
+      expect((terms.rate + 1) / ((many.after[level]?.terms.rate ?? 0) + 1)).toBeCloseTo(1, 1);
+    });
+  });
+
+  it('says when there is too little to train on', async () => {
+    await expect(trainCodec(optionsFor({ names: names.slice(0, 15) }))).rejects.toMatchObject({
+      code: 'usage/invalid',
+      message: expect.stringContaining('at least 16'),
+    });
+    const broken = optionsFor({
+      readFrame: () => Promise.reject(new IsthmusError('image/decode-failed', 'Broken.')),
+    });
+    await expect(trainCodec(broken)).rejects.toMatchObject({
+      code: 'usage/invalid',
+      message: expect.stringContaining('too few can be read'),
+    });
+  });
+});
