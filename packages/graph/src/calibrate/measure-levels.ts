@@ -7,12 +7,12 @@ import {
   type Encoder,
   findCodecKind,
   IsthmusError,
-  type Manifest,
   type MeasuredLevel,
   type NamedTensors,
   type Runtime,
 } from '@isthmus/core';
 import type { Bundle } from '../bundle.js';
+import { type Anchor, anchorQuality } from './anchor-quality.js';
 import { createComparison, type Fidelity } from './fidelity.js';
 import { fitQuality } from './fit-quality.js';
 import { runAll, withSpan } from './run-span.js';
@@ -24,7 +24,10 @@ export interface MeasureOptions {
   frames: readonly NamedTensors[];
   /** The codecs known here; entries of other kinds stay unmeasured. */
   codecs: readonly CodecKind[];
-  /** Ids of the entries to measure; others stay as they are. @default all */
+  /**
+   * Ids of the entries to measure; others stay as they are, and those of the same cuts that were measured before are
+   * measured along, to put the quality of the new ones on their scale. @default all
+   */
   only?: readonly string[];
   clock: Clock;
   onProgress?: (progress: { cut: number; numCuts: number }) => void;
@@ -65,7 +68,10 @@ export async function measureLevels(bundle: Bundle, options: MeasureOptions): Pr
   let atCut: NamedTensors[] = spread(options.frames, maxFrames);
   const expected = await withSpan(bundle, 0, lastCut, runtime, (whole) => runAll(whole, atCut));
   const trials: Trial[] = [];
-  const froms = wantedCodecs(manifest, options).flatMap(({ paths }) => paths.map(({ from }) => from));
+  const isWanted = ({ id }: CodecEntry): boolean => options.only?.includes(id) !== false;
+  const known = knownCodecs(bundle, options);
+  const froms = new Set(known.filter(isWanted).flatMap(({ paths }) => paths.map(({ from }) => from)));
+  const tried = known.filter((entry) => isWanted(entry) || entry.measured !== undefined);
   const deepest = Math.min(lastCut - 1, Math.max(-1, ...froms));
   for (let cut = 0; cut <= deepest; cut++) {
     onProgress?.({ cut, numCuts: lastCut });
@@ -73,12 +79,17 @@ export async function measureLevels(bundle: Bundle, options: MeasureOptions): Pr
       const before = atCut;
       atCut = await withSpan(bundle, cut - 1, cut, runtime, (segment) => runAll(segment, before));
     }
-    trials.push(...(await measureCut(bundle, options, cut, atCut, expected)));
+    if (froms.has(cut)) trials.push(...(await measureCut(bundle, options, tried, cut, atCut, expected)));
   }
-  const quality = fitQuality(trials.flatMap(({ fidelities }) => fidelities));
+  const ofFrame = fitQuality(trials.flatMap(({ fidelities }) => fidelities));
+  const anchored = anchorQuality(trials.flatMap((trial) => (isWanted(trial.entry) ? [] : anchorOf(trial))));
+  const quality = (frames: readonly Fidelity[]): number => {
+    const fitted = mean(frames.map(({ divergence }) => ofFrame(divergence)));
+    return anchored === undefined ? fitted : anchored(frames);
+  };
   const codecs = manifest.codecs.map((entry) => {
     const own = trials.filter((trial) => trial.entry === entry);
-    if (own.length === 0) return entry;
+    if (own.length === 0 || !isWanted(entry)) return entry;
     const at = (from: number, to: number): Trial[] =>
       own.filter(({ path }) => path.from === from && path.to === to);
     return {
@@ -89,25 +100,33 @@ export async function measureLevels(bundle: Bundle, options: MeasureOptions): Pr
   return { ...bundle, manifest: { ...manifest, codecs } };
 }
 
-function wantedCodecs(manifest: Manifest, { codecs, only }: MeasureOptions): CodecEntry[] {
+/** The codecs that can be tried here, and whose files are here. */
+function knownCodecs({ manifest, files }: Bundle, { codecs }: MeasureOptions): CodecEntry[] {
   return manifest.codecs.filter(
-    ({ id, kind, version }) =>
-      only?.includes(id) !== false && codecs.some((one) => one.kind === kind && one.version === version),
+    (entry) =>
+      codecs.some((one) => one.kind === entry.kind && one.version === entry.version) &&
+      (entry.measured === undefined || entry.files.every(({ path }) => files.has(path))),
   );
+}
+
+/** What is known of a level that was measured before. */
+function anchorOf({ entry, path, fidelities }: Trial): Anchor[] {
+  const at = entry.paths.findIndex(({ from, to }) => from === path.from && to === path.to);
+  const quality = entry.measured?.[at]?.[path.level]?.quality;
+  return quality === undefined ? [] : [{ frames: fidelities, quality }];
 }
 
 async function measureCut(
   bundle: Bundle,
-  options: MeasureOptions,
+  { runtime, codecs, clock }: MeasureOptions,
+  known: readonly CodecEntry[],
   from: number,
   frames: readonly NamedTensors[],
   expected: readonly NamedTensors[],
 ): Promise<Trial[]> {
-  const { runtime, codecs, clock } = options;
   const { manifest } = bundle;
   const lastCut = manifest.cuts.length - 1;
   const compare = createComparison(manifest);
-  const known = wantedCodecs(manifest, options);
   const trials: Trial[] = [];
   for (let to = from; to <= lastCut; to++) {
     const entries = known.filter(({ paths }) => paths.some((path) => path.from === from && path.to === to));
@@ -155,19 +174,20 @@ async function carry(
   return decoded;
 }
 
-function summarize(trial: Trial, quality: (divergence: number) => number): MeasuredLevel {
+function summarize(trial: Trial, quality: (frames: readonly Fidelity[]) => number): MeasuredLevel {
   const { numBytes, fidelities } = trial;
-  const mean = (values: readonly number[]): number =>
-    values.reduce((sum, value) => sum + value, 0) / values.length;
   const meanBytes = mean(numBytes);
   return {
     numBytes: Math.round(meanBytes),
     numBytesDeviation: Math.round(Math.sqrt(mean(numBytes.map((value) => (value - meanBytes) ** 2)))),
-    quality: round(mean(fidelities.map(({ divergence }) => quality(divergence)))),
+    quality: round(quality(fidelities)),
     encodeMs: round(median(trial.encodeMs)),
     decodeMs: round(median(trial.decodeMs)),
   };
 }
+
+const mean = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
 
 const round = (value: number): number => Math.round(value * 1e4) / 1e4;
 

@@ -1,4 +1,5 @@
 import {
+  builtinCodecs,
   type CalibratedTables,
   type Clock,
   type CutTensor,
@@ -36,7 +37,7 @@ export interface ImportProgress {
 }
 
 export interface ImportCodecOptions {
-  /** Of its files, those of the segments are needed. */
+  /** Of its files, those of the segments are needed; with those of the codecs at cut `from`, levels compare with theirs. */
   bundle: Bundle;
   runtime: Runtime;
   clock: Clock;
@@ -152,7 +153,7 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
   return measure(codec, options, measured);
 }
 
-// As `isthmus split` measures all others.
+// As `isthmus split` measures all others, and on the scale of what it found for those of this cut.
 async function measure(
   codec: BuiltCodec,
   { bundle, runtime, clock, id }: ImportCodecOptions,
@@ -162,7 +163,7 @@ async function measure(
     runtime,
     clock,
     frames,
-    codecs: [learnedCodec],
+    codecs: builtinCodecs,
     only: [id],
   });
   const entry = manifest.codecs.find((candidate) => candidate.id === id);

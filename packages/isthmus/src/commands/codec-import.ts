@@ -60,7 +60,7 @@ export async function codecImport(
   if (images === undefined && options.tables === undefined) {
     throw new IsthmusError('usage/invalid', 'Tables are fitted to pictures: say --images, or give --tables.');
   }
-  const bundle = await openSegments(folder);
+  const bundle = await openSegments(folder, from);
   checkCodecId(bundle.manifest, name);
   const [encoder, decoder] = [await readNetwork(options.encoder), await readNetwork(options.decoder)];
   const tables = options.tables === undefined ? undefined : await readTables(options.tables);
@@ -94,11 +94,20 @@ export async function codecImport(
   }
 }
 
-/** What a bundle's spans are made of; other codecs' files are left out. @throws IsthmusError `bundle/*` */
-export async function openSegments(folder: string): Promise<Bundle> {
+/**
+ * What a bundle's spans are made of, and of its codecs those that leave from a cut, for comparing with them.
+ *
+ * @throws IsthmusError `bundle/*`
+ */
+export async function openSegments(folder: string, from?: number): Promise<Bundle> {
   const { manifest, readFile: read } = await openFolder(folder);
   const files = new Map<string, Uint8Array>();
-  for (const file of [...manifest.shared, ...manifest.segments.map((segment) => segment.file)]) {
+  const codecs = manifest.codecs.filter(({ paths }) => paths.some((path) => path.from === from));
+  for (const file of [
+    ...manifest.shared,
+    ...manifest.segments.map((segment) => segment.file),
+    ...codecs.flatMap((codec) => codec.files),
+  ]) {
     files.set(file.path, await read(file));
   }
   return { manifest, files };
