@@ -15,6 +15,9 @@ const cases: Case[] = [
   { input: [1, 3, 5, 6], kernel: [4, 3, 3, 3] },
   { input: [2, 2, 4, 4], kernel: [3, 2, 1, 1] },
   { input: [2, 2, 5, 5], kernel: [3, 2, 1, 1], attributes: { strides: [2, 2] } },
+  // Small maps of many channels.
+  { input: [3, 6, 1, 2], kernel: [7, 6, 1, 1] },
+  { input: [2, 9, 2, 1], kernel: [8, 9, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
   // The stride leaves over: none, a row, a row and two columns.
   { input: [1, 2, 5, 7], kernel: [2, 2, 3, 3], attributes: { strides: [2, 2] } },
   { input: [2, 2, 6, 7], kernel: [2, 2, 3, 3], attributes: { strides: [2, 2], pads: [1, 1, 1, 1] } },

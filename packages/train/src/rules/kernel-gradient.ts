@@ -34,7 +34,15 @@ const matrixProduct: Product = (ops, seen, gradient) => {
     const [batch = 1, channels = 1, ...spatial] = ops.draft.shapeOf(name);
     return ops.reshape(name, [batch, channels, elementCount(spatial)]);
   };
-  return ops.reduceSum(ops.matMul(flat(gradient), ops.matrixTranspose(flat(seen))), [0], false);
+  const [left, right] = [flat(gradient), flat(seen)];
+  const [batch = 1, out = 1, places = 1] = ops.draft.shapeOf(left);
+  const [, from = 1] = ops.draft.shapeOf(right);
+  if (out * from <= places * (out + from)) {
+    return ops.reduceSum(ops.matMul(left, ops.matrixTranspose(right)), [0], false);
+  }
+  // Small maps of many channels: one product for the batch, since one for each picture would be larger than the maps.
+  const rows = ops.reshape(ops.transpose(left, [1, 0, 2]), [out, batch * places]);
+  return ops.matMul(rows, ops.reshape(ops.transpose(right, [0, 2, 1]), [batch * places, from]));
 };
 
 // [batch, channels, …] twice to [channels, 1].
