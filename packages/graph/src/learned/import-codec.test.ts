@@ -1,4 +1,6 @@
 import {
+  builtinCodecs,
+  type CodecEntry,
   calibratedModel,
   formatCalibratedTables,
   formatManifest,
@@ -6,10 +8,12 @@ import {
   parseCalibratedTables,
   parseManifest,
   type Runtime,
+  systemClock,
 } from '@isthmus/core';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createGraphBuilder } from '../build.js';
+import { measureLevels } from '../calibrate/measure-levels.js';
 import type { ModelProto } from '../onnx_pb.js';
 import { float32Tensor } from '../tensors.js';
 import { type LearnedFixture, learnedCut, makeLearnedFixture } from '../testing/learned.js';
@@ -160,6 +164,24 @@ describe('an imported codec', () => {
       graph: { ...joined.graph!, input: [decoder.graph!.input[0]!, end.graph!.input[1]!] },
     };
   }
+
+  it('is as good as what it is the same as, on whatever frames each was measured', async () => {
+    const { bundle, codecId, tables: own, frames } = fixture;
+    const split = await measureLevels(bundle, {
+      runtime,
+      frames: frames.slice(0, 8),
+      codecs: builtinCodecs,
+      clock: systemClock,
+    });
+    const tables = { ...own, tensors: own.tensors.map((tensor) => ({ ...tensor, name: 'latent' })) };
+    const { entry } = await fixture.importOne({ bundle: split, tables, frames: frames.slice(12, 20) });
+    const qualityOf = ({ measured }: CodecEntry): number[] => measured![0]!.map(({ quality }) => quality);
+    const expected = qualityOf(split.manifest.codecs.find(({ id }) => id === codecId)!);
+    qualityOf(entry).forEach((quality, level) => {
+      // Pooling with its neighbours may move a level a little.
+      expect(Math.abs(quality - expected[level]!)).toBeLessThan(0.05);
+    });
+  });
 
   it('needs no frames where tables are given, and stays unmeasured then', async () => {
     const { entry, files } = await fixture.importOne();
