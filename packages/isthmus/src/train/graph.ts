@@ -19,8 +19,8 @@ export const framesPerStep = 8;
 export interface TrainingGraph {
   architecture: CodecArchitecture;
   training: CodecTraining;
-  /** Steps of the optimizer; made only where training is to go on. */
-  buildPlan(): TrainingPlan;
+  /** Steps of the optimizer, of which there will be so many; made only where training is to go on. */
+  buildPlan(numSteps: number): TrainingPlan;
 }
 
 /** The cuts whose tensors training compares: where the codec is, one half-way to the end, and the end. */
@@ -56,14 +56,19 @@ export async function buildGraph(
   return {
     architecture,
     training,
-    buildPlan: () =>
+    buildPlan: (numSteps) =>
       buildTrainingStep(training.draft, {
         loss: training.loss,
         metrics: training.terms,
-        optimizer: { clipNorm: 1, averageDecay: 0.99 },
+        optimizer: { clipNorm: 1, averageDecay: averageDecayFor(numSteps) },
         accumulates: batchSize < framesPerStep,
       }),
   };
+}
+
+// The average reaches back over a twentieth of the training.
+function averageDecayFor(numSteps: number): number {
+  return Math.min(0.9995, Math.max(0.5, 1 - 20 / numSteps));
 }
 
 function kindOf({ task }: Manifest, name: string): OutputKind {

@@ -65,7 +65,7 @@ export async function runTraining(
   heldOut: readonly Sample[],
 ): Promise<FinishedRun> {
   const { graph, target } = opened;
-  const plan = graph.buildPlan();
+  const plan = graph.buildPlan(target.numSteps);
   const saved = isResumed ? await readState(folder, plan) : undefined;
   const state = saved ?? createTrainingState(plan, graph.training.draft);
   const loop = await createLoop(opened, plan, state, { samples, ...(threads !== undefined && { threads }) });

@@ -136,7 +136,7 @@ export async function timeSteps(
   options: LoopOptions & { clock: Clock; signal: AbortSignal },
 ): Promise<number> {
   const { clock, signal } = options;
-  const plan = opened.graph.buildPlan();
+  const plan = opened.graph.buildPlan(opened.target.numSteps);
   const state = createTrainingState(plan, opened.graph.training.draft);
   const loop = await createLoop(opened, plan, state, options);
   try {

@@ -176,6 +176,10 @@ describe('the divergence', () => {
       expect(ofLogits[frame]).toBeCloseTo(value, 4);
       expect(ofProbabilities[frame]).toBeCloseTo(value, 4);
     });
+    // Of what are no probabilities at all, at least a number.
+    expect((await divergence('probabilities', teacher ?? [], student ?? [])).every(Number.isFinite)).toBe(
+      true,
+    );
     for (const value of await divergence('logits', teacher ?? [], teacher ?? [])) {
       expect(value).toBeCloseTo(0, 6);
     }

@@ -1,4 +1,5 @@
 import type { Draft } from '../draft.js';
+import { lowerBound } from '../gdn.js';
 import { Ops } from '../ops.js';
 
 /** How outputs are compared: class probabilities, logits of classes, or numbers. */
@@ -26,9 +27,10 @@ export function addDivergence(draft: Draft, kind: OutputKind, expected: string, 
   const logarithms = (x: string): string =>
     kind === 'logits'
       ? draft.node('LogSoftmax', [x], { axis: -1 })
-      : ops.unary('Log', ops.shift(x, leastProbability));
+      : ops.unary('Log', lowerBound(draft, x, leastProbability));
   const teacher = logarithms(expected);
-  const p = kind === 'logits' ? ops.unary('Exp', teacher) : expected;
+  // What a model wrongly calls probabilities may be negative.
+  const p = kind === 'logits' ? ops.unary('Exp', teacher) : ops.unary('Relu', expected);
   const axes = draft.shapeOf(actual).flatMap((_, axis) => (axis === 0 ? [] : [axis]));
   return ops.reduceSum(ops.mul(p, ops.sub(teacher, logarithms(actual))), axes, false);
 }
