@@ -2,7 +2,7 @@ import { type CodecPath, calibratedFiles, createTensor, type NamedTensors, type 
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { launchBrowser } from '../support/browser.js';
-import { type CalibratedFixture, makeCalibratedFixture } from '../support/calibrated.js';
+import type { CalibratedFixture } from '../support/calibrated.js';
 import {
   type CodecEnd,
   createCodecEnd,
@@ -10,6 +10,7 @@ import {
   packTensors,
   unpackTensors,
 } from '../support/codec-end.js';
+import { makeLearnedFixture } from '../support/learned.js';
 import { type ServedPage, servePage } from '../support/page.js';
 
 // The codecs in Chromium against those in Node, in both directions. Integers must be the same everywhere: a stream that
@@ -24,7 +25,7 @@ let ends: Record<'browser' | 'Node', CodecEnd>;
 let samples: Map<number, NamedTensors[]>;
 
 beforeAll(async () => {
-  fixture = await makeCalibratedFixture(cuts);
+  fixture = await makeLearnedFixture();
   const { manifest, files, runtime, frames } = fixture;
   served = await servePage('codec-end-page.ts', files);
   browser = await launchBrowser();
@@ -136,6 +137,29 @@ describe('calibrated', () => {
     expect(payload).toBe(await ends.Node.encode(id, paths[0]!, packed));
     expect(await ends.Node.decode(id, paths[0]!, payload)).toEqual(packed);
     expect(await ends.browser.decode(id, paths[0]!, payload)).toEqual(packed);
+  });
+});
+
+describe('learned', () => {
+  it.each(directions)('means in $to what it meant in $from, also at a later cut', async ({ from, to }) => {
+    const learned = fixture.manifest.codecs.filter(
+      ({ kind, paths }) => kind === 'learned' && paths[0]!.from > 1,
+    );
+    expect(learned.map(({ paths }) => paths)).toEqual([[{ from: 2, to: 4 }], [{ from: 4, to: 4 }]]);
+    for (const { id, paths, levels } of learned) {
+      for (const level of levels.keys()) {
+        const path = { ...paths[0]!, level };
+        for (const tensors of samples.get(path.from)!) {
+          const payload = await ends[from].encode(id, path, packTensors(tensors));
+          expect(await ends[to].decodePlanes(id, path, payload)).toEqual(
+            await ends[from].decodePlanes(id, path, payload),
+          );
+          const there = unpackTensors(await ends[to].decode(id, path, payload));
+          const here = unpackTensors(await ends[from].decode(id, path, payload));
+          for (const [name, tensor] of Object.entries(here)) expectAlike(there[name]!, tensor);
+        }
+      }
+    }
   });
 });
 
