@@ -29,7 +29,7 @@ describe('isthmus', () => {
 
   it('says what a wrong command line is wrong about, and exits with 2', async () => {
     const cases: [string[], RegExp][] = [
-      [[], /Say which command: pull, split, codec, serve, run, demo/],
+      [[], /Say which command: pull, split, codec, train, serve, run, demo/],
       [['splice'], /no command "splice"/],
       [['split'], /missing required args/i],
       [['split', 'x.onnx', '--bogus'], /Unknown option `--bogus`/],
