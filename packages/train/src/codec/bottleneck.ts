@@ -11,7 +11,9 @@ import type { CodecArchitecture } from './architecture.js';
  */
 const transformPace = 0.03;
 /** The residual network's last layer, which starts at zero, moves all outputs at once. */
-const lastPace = 0.1;
+const lastPace = 0.2;
+/** Factors of whole components, of which there are few, may move faster: they say which get more bits. */
+const gainPace = 0.3;
 // Components are made equally large for the residual network, but for those that hardly ever speak.
 const leastDeviation = 0.1;
 
@@ -49,6 +51,13 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
   const firstKernel = drawWeights([width, numComponents, 3, 3], 9 * numComponents, random);
   const secondKernel = drawWeights([width, width, 3, 3], 9 * width, random);
   const lastKernel = float32Tensor(new Float32Array(size * width * 9), [size, width, 3, 3]);
+  // Encoder and decoder share them, and one draft may hold both.
+  const gainOf = (draft: Draft): string => {
+    const ops = new Ops(draft);
+    const name = 'gain';
+    if (!draft.has(name)) draft.parameter(name, float32Tensor(new Float32Array(numComponents), factorShape));
+    return ops.unary('Exp', ops.scale(name, gainPace));
+  };
   return {
     input: tensor,
     latentShape: [1, numComponents, rows, columns],
@@ -63,11 +72,12 @@ export function bottleneck(options: BottleneckOptions): CodecArchitecture {
       const weight = paced(draft, 'encoder.weight', kernels.forward, forwardShape, transformPace);
       const bias = draft.parameter('encoder.bias', float32Tensor(new Float32Array(numComponents)));
       const unit = draft.node('Conv', [centred, weight, bias], grid);
-      return ops.mul(unit, ops.floats(kernels.forwardFactors, factorShape));
+      return ops.mul(unit, ops.mul(gainOf(draft), ops.floats(kernels.forwardFactors, factorShape)));
     },
-    addDecoder(draft, latent, level) {
+    addDecoder(draft, coded, level) {
       const ops = new Ops(draft);
-      const [batch = 1] = draft.shapeOf(latent);
+      const [batch = 1] = draft.shapeOf(coded);
+      const latent = ops.div(coded, gainOf(draft));
       const backwardShape = [numComponents, channels, block, block];
       const weight = paced(draft, 'decoder.weight', kernels.backward, backwardShape, transformPace);
       const bias = paced(draft, 'decoder.bias', Float32Array.from(means), [channels], lastPace);
