@@ -44,7 +44,7 @@ const metadataSchema = z.object({
     layout: z.object({ channels: size, height: size, width: size, channelsLast: z.boolean(), block: size }),
   }),
   target: z.object({
-    numSteps: count,
+    numSteps: z.number().int().min(0),
     powers: z.record(z.string(), z.number()),
     steps: z.array(positive).min(2),
     prices: z.record(z.string(), z.number()),
