@@ -166,7 +166,6 @@ describe('training a codec', () => {
     expect(steps.at(-1)?.agreement).toBeGreaterThan(0.4);
     const start = await trainCodec(optionsFor({ length: { numSteps: 0 } }));
     const difference = differenceAtEqualBytes(await curveOf(trained), await curveOf(start));
-    console.info('DIFF', difference);
     expect(difference).toBeLessThan(-0.1);
   });
 
