@@ -100,8 +100,10 @@ const surprises = 3;
 const surpriseAbove = 0.3;
 const startSpread = 0.5;
 const spreadWeight = 0.1;
-// Links carry frames of about this size, and let one through at a time: what is smaller is not there sooner.
+// Links carry frames of about this size, and let one through at a time, which may take so long to be its turn: what is
+// smaller is not there sooner. What takes longer is a matter of bytes.
 const frameBytes = 1_500;
+const frameMs = 60;
 const sizeWeight = 0.2;
 const bytesPerSecondRange = [1, 1e10] as const;
 
@@ -321,7 +323,10 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         roundTripMs,
         // The part of the round trip that has passed cannot be told from the part that has not.
         queuedBytes: Math.max(sentBytes - Math.min(leftBytes, head?.packet.numBytes ?? 0), bufferedBytes),
-        leastBytes: smallBytes,
+        leastBytes: Math.min(
+          smallBytes,
+          (frameMs * (usual === undefined ? Infinity : Math.exp(usual))) / 1000,
+        ),
         isLimited,
       };
     },
