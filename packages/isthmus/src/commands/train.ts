@@ -76,7 +76,7 @@ async function train(
       `A bottleneck lands where it leaves: --to is ${from}, not ${to}.`,
     );
   }
-  const bundle = await openSegments(folder);
+  const bundle = await openSegments(folder, from);
   const { manifest } = bundle;
   checkCut(manifest, from);
   const id = options.name ?? `${options.codec}-${from}`;
