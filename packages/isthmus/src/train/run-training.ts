@@ -20,7 +20,7 @@ export type TrainingProgress =
       loss: number;
       /** Estimated, averaged over all levels. */
       bitsPerPixel: number;
-      /** The same on pictures held out, as last measured. */
+      /** The loss on pictures held out, at three levels, as last measured. */
       heldOutLoss: number;
       /** With the uncompressed model, on pictures held out, as last measured. */
       agreement: number;

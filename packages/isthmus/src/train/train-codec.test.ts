@@ -18,6 +18,7 @@ import { createRandom } from '../link-bench/random.js';
 import type { Frame } from '../rd/pictures.js';
 import { writeClassifier } from '../testing/classifier.js';
 import type { TrainingProgress } from './run-training.js';
+import { openSamples } from './samples.js';
 import { type TrainCodecOptions, type TrainedCodec, trainCodec } from './train-codec.js';
 
 const preprocess: Preprocess = {
@@ -218,6 +219,26 @@ describe('training a codec', () => {
     one.after.forEach(({ terms }, level) => {
       expect((terms.rate + 1) / ((many.after[level]?.terms.rate ?? 0) + 1)).toBeCloseTo(1, 1);
     });
+  });
+
+  it('computes again what does not fit into memory, to the same bits', async () => {
+    let numRead = 0;
+    const counting = (name: string): Promise<Frame> => {
+      numRead++;
+      return readFrame(name);
+    };
+    const cuts = [1, bundle.manifest.cuts.length - 1];
+    const small = await openSamples({ bundle, runtime, cuts, readFrame: counting, maxBytes: 0 });
+    const large = await openSamples({ bundle, runtime, cuts, readFrame });
+    const kept = [await large.get('picture-1'), await large.get('picture-1')];
+    const computed = [await small.get('picture-1'), await small.get('picture-1')];
+    expect(numRead).toBe(2);
+    expect(Object.keys(kept[0]?.tensors ?? {})).toHaveLength(2);
+    for (const sample of [kept[1], ...computed]) expect(sample).toEqual(kept[0]);
+    expect([await small.get('picture-5'), await small.get('picture-5')]).toEqual([undefined, undefined]);
+    expect([numRead, [...small.skipped]]).toEqual([3, ['picture-5']]);
+    await small.release();
+    await large.release();
   });
 
   it('says when there is too little to train on', async () => {

@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest';
+import type { Evaluation } from './evaluate.js';
+import { chooseTarget, createPoints, triedSteps } from './target.js';
+
+/** A codec whose output is lost around a step of `middle`. */
+function tryAll(middle: number): Evaluation[] {
+  return triedSteps.map((step) => {
+    const outputs = (4 * step ** 2) / (step ** 2 + middle ** 2);
+    const rate = 1000 * Math.log2(1 + (8 * middle) / step);
+    return {
+      agreement: 1 - outputs / 4,
+      terms: { rate, outputs, features: outputs / 10, later: outputs / 40 },
+    };
+  });
+}
+
+describe('what a training aims at', () => {
+  it('goes from steps that change next to nothing to those that leave little', () => {
+    const { steps, curve } = chooseTarget(tryAll(2));
+    expect(steps).toHaveLength(10);
+    expect(steps).toEqual([...steps].sort((a, b) => a - b));
+    const [finest = 0, roughest = 0] = [steps[0], steps.at(-1)];
+    expect(finest).toBeLessThan(0.1);
+    expect(finest).toBeGreaterThan(0.01);
+    expect(roughest).toBeGreaterThan(0.5);
+    expect(roughest).toBeLessThan(4);
+    expect(curve[0]?.step).toBeCloseTo(finest, 9);
+    expect(curve.at(-1)?.step).toBeCloseTo(roughest, 9);
+  });
+
+  it('weighs errors at cuts by what they are beside those of the outputs', () => {
+    const { prices } = chooseTarget(tryAll(2));
+    expect(prices.outputs).toBe(1);
+    expect(prices.features).toBeCloseTo(2.5, 6);
+    expect(prices.later).toBeCloseTo(20, 6);
+  });
+
+  it('makes every step count the same, and dearer bits at rougher ones', () => {
+    const target = chooseTarget(tryAll(2));
+    const pointAt = createPoints(target);
+    const [fine, rough] = [pointAt(0, 1), pointAt(1, 1)];
+    expect(fine.step).toBeCloseTo(target.steps[0] ?? 0, 9);
+    expect(rough.step).toBeCloseTo(target.steps.at(-1) ?? 0, 9);
+    for (const [point, at] of [
+      [fine, target.curve[0]],
+      [rough, target.curve.at(-1)],
+    ] as const) {
+      const { rate, outputs } = point.weights;
+      expect(rate * (at?.rate ?? 0) + outputs * (at?.distortion ?? 0)).toBeCloseTo(1, 6);
+    }
+    expect(rough.weights.rate / rough.weights.outputs).toBeGreaterThan(
+      fine.weights.rate / fine.weights.outputs,
+    );
+    expect(pointAt(0.5, 0.5).weights.rate).toBeCloseTo(pointAt(0.5, 1).weights.rate / 2, 9);
+  });
+
+  it('does without a model that answers the same to everything', () => {
+    const dull = tryAll(2).map(({ terms }) => ({
+      agreement: 1,
+      terms: { ...terms, outputs: 0, features: 0, later: 0 },
+    }));
+    const target = chooseTarget(dull);
+    expect(target.steps.every((step) => step > 0)).toBe(true);
+    const { weights } = createPoints(target)(0.5, 1);
+    expect(Object.values(weights).every(Number.isFinite)).toBe(true);
+  });
+});
