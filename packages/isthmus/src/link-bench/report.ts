@@ -7,11 +7,26 @@ import type { TraceRuns } from './run-link-bench.js';
 /** What the timelines show, if it ran. */
 const shownPolicies = ['controller', 'oracle'];
 
+// A page of more is slow to open.
+const maxTimelines = 24;
+
+function chooseTimelines(traceRuns: readonly TraceRuns[]): readonly TraceRuns[] {
+  if (traceRuns.length <= maxTimelines) return traceRuns;
+  const seen = new Set<string>();
+  return traceRuns.filter(({ scenario: { trace, deadlineMs } }) => {
+    const key = `${trace.kind} ${deadlineMs}`;
+    const isFirst = !seen.has(key);
+    seen.add(key);
+    return isFirst;
+  });
+}
+
 /** Tables and timelines as one HTML page that needs nothing else: no font, no network. */
 export function renderLinkReport(result: LinkBenchResult, traceRuns: readonly TraceRuns[]): string {
   const { model, byKind, overall } = result;
   const groups = byKind.length > overall.length ? [...overall, ...byKind] : overall;
   const title = `Isthmus: ${model} over ${result.traces.length} ${result.traces.length === 1 ? 'trace' : 'traces'}`;
+  const timelines = chooseTimelines(traceRuns);
   const sizes = result.sizes === 'frames' ? `the sizes of ${result.pictures} pictures in turn` : 'mean sizes';
   return `<!doctype html>
 <html lang="en">
@@ -24,11 +39,12 @@ export function renderLinkReport(result: LinkBenchResult, traceRuns: readonly Tr
 <p>${result.framesPerSecond} frames a second, ${sizes}; the device ${result.deviceSlowdown}, the cloud
 ${result.cloudSlowdown} times as slow as the bundle's profile; up to cut ${result.maxDeviceCut} on the device. Utility is
 the expected quality of all frames, 0 for those not answered in time; regret, what is missing to the oracle, which knows
-the future of the link. All policies but the controller have every span loaded from the start.</p>
+the future of the link. All policies but <code>controller</code> have every span loaded from the start.</p>
 ${groups.map(renderGroup).join('\n')}
 <h2>Over time</h2>
 <p class="legend"><i class="c0"></i>controller <i class="c1"></i>oracle</p>
-${traceRuns.map(renderTrace).join('\n')}
+${timelines.length < traceRuns.length ? `<p>The first trace of each kind, with each deadline.</p>` : ''}
+${timelines.map(renderTrace).join('\n')}
 <h2>Trace by trace</h2>
 ${result.byTrace.map((group) => `<details><summary>${escapeHtml(group.name)}, ${group.deadlineMs} ms</summary>${renderTable(group)}</details>`).join('\n')}
 <p class="foot">seed ${result.seed} · ${escapeHtml(result.date)} · made by <code>isthmus bench link</code></p>
