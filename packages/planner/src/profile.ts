@@ -66,7 +66,8 @@ export function createProfile(options: {
   const decoding = createRatios(options.cloudSlowdown ?? 1);
   const coded = measuredTimes(manifest);
   let queue = { meanMs: 0, atMs: clock.now() };
-  const queueMs = (): number => queue.meanMs * 0.5 ** ((clock.now() - queue.atMs) / queueHalfLifeMs);
+  const queueMs = (): number =>
+    queue.meanMs === 0 ? 0 : queue.meanMs * 0.5 ** ((clock.now() - queue.atMs) / queueHalfLifeMs);
 
   return {
     deviceMs: (to) => (profiled[to]?.device ?? 0) * device.of(to),
