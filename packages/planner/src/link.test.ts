@@ -1,7 +1,7 @@
 import { createManualClock } from '@isthmus/core';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createLinkEstimator, type LinkEstimator } from './index.js';
+import { createLinkEstimator, defaultLinkTuning, type LinkEstimator } from './index.js';
 
 const chunk = 16_384;
 
@@ -156,8 +156,13 @@ test('the estimate lies between the slowest and the fastest packet', () => {
       for (const { numBytes, bytesPerSecond, waitMs } of packets) pipe.send(numBytes, bytesPerSecond, waitMs);
       const rates = packets.map(({ bytesPerSecond }) => bytesPerSecond);
       const estimate = pipe.link.estimate().bytesPerSecond ?? 0;
+      const { noiseMs, maxGrowth } = defaultLinkTuning;
+      // Of packets that are through at once only the least that they show is known; more is tried.
+      const isGuess = packets.some(
+        ({ numBytes, bytesPerSecond }) => 1000 * numBytes <= noiseMs * bytesPerSecond,
+      );
       expect(estimate).toBeGreaterThan(0.9 * Math.min(...rates));
-      expect(estimate).toBeLessThan(1.1 * Math.max(...rates));
+      expect(estimate).toBeLessThan(1.1 * (isGuess ? maxGrowth : 1) * Math.max(...rates));
     }),
   );
 });
@@ -165,7 +170,8 @@ test('the estimate lies between the slowest and the fastest packet', () => {
 test('a faster link never makes for a lower estimate', () => {
   fc.assert(
     fc.property(
-      fc.array(fc.integer({ min: 200, max: 500_000 }), { minLength: 1, maxLength: 20 }),
+      // Large enough to be told from noise.
+      fc.array(fc.integer({ min: 20_000, max: 500_000 }), { minLength: 1, maxLength: 20 }),
       fc.integer({ min: 10_000, max: 2_000_000 }),
       fc.double({ min: 1, max: 4, noNaN: true }),
       (sizes, bytesPerSecond, factor) => {
