@@ -8,7 +8,7 @@ import { createInterval } from './interval.js';
 import { createLinkEstimator, type LinkEstimate, type LinkTuning, type PacketArrival } from './link.js';
 import { type Constraints, isFeasible, type Objective } from './objective.js';
 import type { Plan, SplitPlan } from './plan.js';
-import { type PricedPlan, type Situation, unknownBytesPerSecond } from './price.js';
+import { type PricedPlan, pricePlan, type Situation, unknownBytesPerSecond } from './price.js';
 import { createProfile, type Encoded } from './profile.js';
 import { createSpanChoice, type SpanTuning } from './span-choice.js';
 
@@ -170,7 +170,7 @@ export function createController(options: ControllerOptions): Controller {
         if (isKept && (dwells || !isWorthMore(best, stay, tuning.minGain))) best = stay;
       }
       const isUnused = best === undefined || best.plan.kind === 'local' || isUseless(best, deadlineMs);
-      const probe = isUnused ? findProbe(situation, estimate, weighed, best) : undefined;
+      const probe = isUnused ? findProbe(situation, estimate, best) : undefined;
       if (probe !== undefined) {
         exploration.begin();
         best = probe;
@@ -227,7 +227,6 @@ export function createController(options: ControllerOptions): Controller {
   function findProbe(
     situation: Omit<Situation, 'link'>,
     link: LinkEstimate,
-    { all }: Weighed,
     best: PricedPlan | undefined,
   ): PricedPlan | undefined {
     if (link.phase === 'dead' || link.queuedBytes > 0) return undefined;
@@ -252,7 +251,9 @@ export function createController(options: ControllerOptions): Controller {
       );
       if (found === undefined) return undefined;
       if (isCostly && i === 0 && !isWorthMore(found, best, tuning.minGain)) return undefined;
-      if (found.inTime >= tuning.skipBelow) return all().find(({ plan }) => plan === found.plan);
+      if (found.inTime < tuning.skipBelow) continue;
+      const candidate = candidates.find(({ plan }) => plan === found.plan);
+      return candidate && pricePlan(candidate, { ...situation, link }, objective);
     }
     return undefined;
   }

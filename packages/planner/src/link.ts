@@ -102,8 +102,8 @@ const startSpread = 0.5;
 const spreadWeight = 0.1;
 // Links carry frames of about this size, and let one through at a time, which may take so long to be its turn: what is
 // smaller is not there sooner. What takes longer is a matter of bytes.
-const frameBytes = 1_500;
-const frameMs = 60;
+const linkFrameBytes = 1_500;
+const linkFrameMs = 60;
 const sizeWeight = 0.2;
 const bytesPerSecondRange = [1, 1e10] as const;
 
@@ -251,7 +251,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         rate = (1000 * (numBytes - maxChunkBytes)) / chunkedMs;
       }
       freeMs = nowMs;
-      smallBytes += sizeWeight * (Math.min(numBytes, frameBytes) - smallBytes);
+      smallBytes += sizeWeight * (Math.min(numBytes, linkFrameBytes) - smallBytes);
       const expectedMs = expected === null ? Infinity : (1000 * numBytes) / expected;
       const isStalled = tookMs > tuning.stallFactor * expectedMs + tuning.minStallMs;
       if (isStalled && !wasDoubted) wasDead = true;
@@ -325,7 +325,7 @@ export function createLinkEstimator(options: { clock: Clock; tuning?: Partial<Li
         queuedBytes: Math.max(sentBytes - Math.min(leftBytes, head?.packet.numBytes ?? 0), bufferedBytes),
         leastBytes: Math.min(
           smallBytes,
-          (frameMs * (usual === undefined ? Infinity : Math.exp(usual))) / 1000,
+          (linkFrameMs * (usual === undefined ? Infinity : Math.exp(usual))) / 1000,
         ),
         isLimited,
       };
