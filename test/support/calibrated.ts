@@ -1,6 +1,6 @@
-import { createTensor, formatManifest, type NamedTensors, sha256Hex } from '@isthmus/core';
+import { createTensor, type NamedTensors } from '@isthmus/core';
 import { calibrateBundle } from '@isthmus/graph';
-import { type Fixture, makeFixture } from './fixture.js';
+import { type Fixture, makeFixture, withBundle } from './fixture.js';
 
 /** A {@link Fixture} with a calibrated codec at some of its cuts, and the frames it was fitted to. */
 export interface CalibratedFixture extends Fixture {
@@ -19,18 +19,11 @@ export async function makeCalibratedFixture(cuts: readonly number[]): Promise<Ca
     });
     return { image: createTensor('float32', [1, 3, 32, 32], values) };
   });
-  const { manifest, files } = await calibrateBundle(plain, {
+  const bundle = await calibrateBundle(plain, {
     runtime: plain.runtime,
     frames,
     cuts: [...cuts],
     tuning: { numProbes: 16, numProbeFrames: 1, maxValues: 10_000 },
   });
-  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
-  return {
-    ...plain,
-    manifest,
-    files: new Map([...files, ['manifest.json', manifestBytes]]),
-    sha256: await sha256Hex(manifestBytes),
-    frames,
-  };
+  return { ...(await withBundle(plain, bundle)), frames };
 }

@@ -10,7 +10,7 @@ import {
   sha256Hex,
   type Tensor,
 } from '@isthmus/core';
-import { bundleSpan, createGraphBuilder, splitModel, writeModel } from '@isthmus/graph';
+import { type Bundle, bundleSpan, createGraphBuilder, splitModel, writeModel } from '@isthmus/graph';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 
 /** A small model, split, with what the unsplit model says to one frame. */
@@ -28,6 +28,23 @@ export interface Fixture {
   tensorsAt(cut: number, frame?: NamedTensors): Promise<NamedTensors>;
 }
 
+/** The same fixture with another bundle, one with codecs added, say. */
+export async function withBundle<F extends Fixture>(fixture: F, bundle: Bundle): Promise<F> {
+  return { ...fixture, ...(await identify(bundle)) };
+}
+
+async function identify({
+  manifest,
+  files,
+}: Bundle): Promise<Pick<Fixture, 'manifest' | 'files' | 'sha256'>> {
+  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
+  return {
+    manifest,
+    files: new Map([...files, ['manifest.json', manifestBytes]]),
+    sha256: await sha256Hex(manifestBytes),
+  };
+}
+
 /**
  * Splits a convolutional network with two outputs at four inner cuts. `features` is one of them and an output too:
  * behind that cut it passes through. With `side` the frame's width and height.
@@ -42,15 +59,12 @@ export async function makeFixture(side: number = 32): Promise<Fixture> {
     cutAt: [['early'], ['middle'], ['features'], ['features', 'pooled']],
     profileRuns: 0,
   });
-  const manifestBytes = new TextEncoder().encode(formatManifest(bundle.manifest));
   const frame = { image: pattern([1, 3, side, side], 1) };
   const session = await runtime.load(model);
   const { outputs: expected } = await session.run(frame);
   await session.release();
   return {
-    manifest: bundle.manifest,
-    files: new Map([...bundle.files, ['manifest.json', manifestBytes]]),
-    sha256: await sha256Hex(manifestBytes),
+    ...(await identify(bundle)),
     runtime,
     frame,
     expected,

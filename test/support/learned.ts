@@ -1,10 +1,8 @@
 import {
   calibratedFiles,
-  formatManifest,
   learnedTensors,
   type NamedTensors,
   parseCalibratedTables,
-  sha256Hex,
   systemClock,
 } from '@isthmus/core';
 import {
@@ -19,6 +17,7 @@ import {
 } from '@isthmus/graph';
 import { chainModels, renameTensors } from '../../packages/graph/src/testing/networks.js';
 import { type CalibratedFixture, makeCalibratedFixture } from './calibrated.js';
+import { withBundle } from './fixture.js';
 
 /**
  * A {@link CalibratedFixture} with learned codecs that needed no training: `learned-1` and `learned-2-4` are the networks
@@ -36,14 +35,7 @@ export async function makeLearnedFixture(): Promise<CalibratedFixture> {
     bundle = await importInto(plain, bundle, { ...options, from, to });
   }
   bundle = await importInto(plain, bundle, { ...bothInOne(), from: 4, to: 4, frames: plain.frames });
-  const { manifest, files } = bundle;
-  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
-  return {
-    ...plain,
-    manifest,
-    files: new Map([...files, ['manifest.json', manifestBytes]]),
-    sha256: await sha256Hex(manifestBytes),
-  };
+  return withBundle(plain, bundle);
 }
 
 async function importInto(

@@ -1,30 +1,17 @@
-import {
-  builtinCodecs,
-  createTensor,
-  formatManifest,
-  type NamedTensors,
-  sha256Hex,
-  systemClock,
-} from '@isthmus/core';
+import { builtinCodecs, createTensor, type NamedTensors, systemClock } from '@isthmus/core';
 import { measureLevels } from '@isthmus/graph';
-import { type Fixture, makeFixture } from './fixture.js';
+import { type Fixture, makeFixture, withBundle } from './fixture.js';
 
 /** A {@link Fixture} whose manifest knows bytes, quality and times of every level, measured on frames of waves. */
 export async function makeMeasuredFixture(side: number): Promise<Fixture> {
   const plain = await makeFixture(side);
-  const { manifest, files } = await measureLevels(plain, {
+  const bundle = await measureLevels(plain, {
     runtime: plain.runtime,
     frames: Array.from({ length: 6 }, (_, index) => waves(side, index)),
     codecs: builtinCodecs,
     clock: systemClock,
   });
-  const manifestBytes = new TextEncoder().encode(formatManifest(manifest));
-  return {
-    ...plain,
-    manifest,
-    files: new Map([...files, ['manifest.json', manifestBytes]]),
-    sha256: await sha256Hex(manifestBytes),
-  };
+  return withBundle(plain, bundle);
 }
 
 function waves(side: number, seed: number): NamedTensors {
