@@ -166,6 +166,36 @@ describe('isthmus bench rd', () => {
     for (const { top1, agreement } of result.points) expect(top1).toBe(agreement);
   });
 
+  it('takes over what an earlier run measured of the same pictures', async () => {
+    const earlier = join(folder, 'earlier.json');
+    const first = await benchRd('--bundle', bundle, '--methods', 'jpeg,raw', '--limit', '5');
+    await writeFile(earlier, JSON.stringify(first.result));
+    const again = ['--bundle', bundle, '--methods', 'raw,webp', '--with', earlier];
+    const { result } = await benchRd(...again, '--limit', '5');
+    const of = ({ points }: RdResult, id: string) => points.filter(({ method }) => method === id);
+    expect(of(result, 'jpeg')).toEqual(of(first.result, 'jpeg'));
+    expect(of(result, 'raw')).toHaveLength(of(first.result, 'raw').length);
+    expect(result.runs.map(({ methods }) => methods)).toEqual([['jpeg'], ['raw', 'webp']]);
+    expect(Object.keys(result.identity.codecs).sort()).toEqual(['jpeg', 'raw', 'webp']);
+    expect(result.bdRate).toContainEqual(expect.objectContaining({ method: 'jpeg', against: 'webp' }));
+
+    await expect(benchRd(...again, '--limit', '6')).rejects.toThrow('other pictures');
+    const refused = async (change: object) => {
+      await writeFile(earlier, JSON.stringify({ ...first.result, ...change }));
+      return benchRd(...again, '--limit', '5');
+    };
+    const { identity } = first.result;
+    await expect(refused({ identity: { ...identity, segments: 'x' } })).rejects.toThrow('another model');
+    const codecs = { ...identity.codecs, jpeg: 'x' };
+    await expect(refused({ identity: { ...identity, codecs } })).rejects.toThrow('jpeg');
+    await expect(refused({ metric: 'top1' })).rejects.toThrow('top1, not agreement');
+    await expect(refused({ points: [{}] })).rejects.toThrow('not a result of isthmus bench rd');
+    await writeFile(earlier, '{');
+    await expect(benchRd(...again)).rejects.toThrow('not JSON');
+    await rm(earlier);
+    await expect(benchRd(...again)).rejects.toThrow('cannot be read');
+  });
+
   it('reports pictures that are broken, and goes on without them', async () => {
     await writeFile(join(images, 'broken.jpg'), 'no picture at all');
     try {

@@ -3,7 +3,7 @@ import { formatMs } from '../table.js';
 import { paretoHull } from './bd-rate.js';
 import { renderChart } from './chart.js';
 import { formatRateAt, losses, rateAt } from './rate-at.js';
-import { accuracyOf, type RdPoint, type RdResult } from './result.js';
+import { accuracyOf, type RdPoint, type RdResult, type RdRun } from './result.js';
 
 const metricNames: Readonly<Record<RdResult['metric'], string>> = {
   top1: 'top-1 accuracy',
@@ -62,7 +62,7 @@ better.</p>
   )}</div>
 <h2>All points</h2>
 <details><summary>${points.length} points</summary><div class="scroll">${renderPoints(points, metric)}</div></details>
-<p class="foot">${escapeHtml(result.machine)} · ${escapeHtml(result.date)} · made by <code>isthmus bench rd</code></p>
+<p class="foot">${result.runs.map((run) => escapeHtml(footOf(run, result.runs.length))).join('<br>')}<br>made by <code>isthmus bench rd</code></p>
 </main>
 <script>${script}</script>
 </html>
@@ -176,3 +176,7 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align:
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 .foot { color: var(--soft); font-size: .85rem; margin-top: 2rem; }
 `;
+
+function footOf({ machine, date, methods }: RdRun, numRuns: number): string {
+  return `${machine} · ${date}${numRuns > 1 ? ` · ${methods.join(', ')}` : ''}`;
+}

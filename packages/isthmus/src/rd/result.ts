@@ -44,6 +44,25 @@ export interface RdResult {
   uncompressed: { top1: number | null; ap50?: number };
   points: RdPoint[];
   bdRate: RdBdRate[];
+  /** Of what the points are, for `--with`. */
+  identity: RdIdentity;
+  /** Where and when which methods were measured: milliseconds of two runs do not compare. */
+  runs: RdRun[];
+}
+
+/** Hashes of what has to be the same for two runs to be comparable. */
+export interface RdIdentity {
+  /** Of the bundle's segments. */
+  segments: string;
+  /** Of the pictures' names. */
+  pictures: string;
+  /** By id, of each codec that was measured. */
+  codecs: Record<string, string>;
+}
+
+/** One run of `isthmus bench rd`. */
+export interface RdRun {
+  methods: string[];
   machine: string;
   date: string;
 }

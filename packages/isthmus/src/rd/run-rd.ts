@@ -7,16 +7,18 @@ import {
   createPixelsCodec,
   IsthmusError,
   isIsthmusError,
+  type Manifest,
   type Runtime,
   toIsthmusError,
 } from '@isthmus/core';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { compareMethods } from './bd-rates.js';
+import { type EarlierResult, identifyRun, takeOver } from './earlier.js';
 import type { FrameSet } from './frame-set.js';
 import { readBoxes, readLabels } from './ground-truth.js';
 import { type BundleFiles, batchOf, loadSpan, measurePoints } from './measure.js';
 import { createFrameReader, type Frame, listPictures, spread } from './pictures.js';
-import type { RdResult } from './result.js';
+import type { RdPoint, RdResult } from './result.js';
 import {
   type Answer,
   createClassScorer,
@@ -38,6 +40,8 @@ export interface RdOptions {
   limit?: number | undefined;
   /** Ids of codecs. @default all that this version knows */
   methods?: readonly string[] | undefined;
+  /** Of an earlier run over the same pictures, whose points are taken over where they are not measured again. */
+  earlier?: { result: EarlierResult; path: string } | undefined;
   /** For people, about what takes long or was left out. */
   note(text: string): void;
   /** `done` of `total` pictures times points. */
@@ -68,6 +72,14 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
   const readFrame = createFrameReader(options.images, preprocess, manifest.cuts[0]!.tensors[0]!.name);
   const { readable, skipped, answers } = await answerUncompressed(options, names, readFrame, scorer);
   for (const { name, error } of skipped) note(`${name} is left out: ${error.message}`);
+  const identity = await identifyRun(manifest, readable, methods);
+  const all = await identifyRun(manifest, readable, manifest.codecs);
+  // Before an hour of measuring, not after it.
+  const earlier = options.earlier && {
+    ...takeOver(options.earlier.result, options.earlier.path, {
+      ...{ metric: scorer.metric, identity, bundle: all.codecs },
+    }),
+  };
   const measured = await measurePoints({
     bundle,
     runtime,
@@ -82,7 +94,12 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     onProgress: options.onProgress,
   });
   const { top1, ap50 } = scorer.score(answers, answers, readable);
-  const points = measured.map(({ point }) => point);
+  const points = inOrder(manifest, [...(earlier?.points ?? []), ...measured.map(({ point }) => point)]);
+  const run = {
+    methods: methods.map(({ id }) => id),
+    machine: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.version}, ${runtime.description}`,
+    date: new Date().toISOString().slice(0, 10),
+  };
   const result: RdResult = {
     model: manifest.model,
     images: readable.length,
@@ -91,11 +108,20 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     uncompressed: { top1, ...(ap50 !== undefined && { ap50 }) },
     points,
     bdRate: compareMethods(points, scorer.metric),
-    machine: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.version}, ${runtime.description}`,
-    date: new Date().toISOString().slice(0, 10),
+    identity: { ...identity, codecs: { ...earlier?.codecs, ...identity.codecs } },
+    runs: [...(earlier?.runs ?? []), run],
   };
   const trials = measured.map(({ frames }) => frames);
   return { result, frameSet: { model: manifest.model, names: readable, trials } };
+}
+
+// As the bundle lists its codecs, whenever they were measured.
+function inOrder({ codecs }: Manifest, points: readonly RdPoint[]): RdPoint[] {
+  const order = new Map(codecs.map(({ id }, index) => [id, index]));
+  const place = ({ method }: RdPoint): number => order.get(method) ?? codecs.length;
+  return [...points].sort(
+    (a, b) => a.from - b.from || place(a) - place(b) || a.to - b.to || a.level - b.level,
+  );
 }
 
 function chooseMethods(
