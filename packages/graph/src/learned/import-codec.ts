@@ -30,6 +30,7 @@ import { toOnnxType } from '../tensors.js';
 import { addCodec, checkCodecId } from './add-codec.js';
 import { checkDecoder, encoderInputs, loadNetwork, readNetwork, runEncoder } from './check-networks.js';
 import { fitLatent } from './fit-latent.js';
+import type { TunedWeights } from './tuned-weights.js';
 
 /** What importing is busy with. */
 export interface ImportProgress {
@@ -50,6 +51,8 @@ export interface ImportCodecOptions {
   /** ONNX; a model from `readModel` where weights lie in other files. */
   encoder: Uint8Array | ModelProto;
   decoder: Uint8Array | ModelProto;
+  /** Then the decoder gives the tensors of cut `tuned.via`, and tuned segments lead on from there to `to`. @default none */
+  tuned?: TunedWeights;
   /** @default fitted to the frames */
   tables?: CalibratedTables;
   /**
@@ -96,6 +99,9 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
   const { bundle, runtime, id, from, to, frames = [], onProgress } = options;
   const { manifest } = bundle;
   checkOptions(options);
+  if (options.tuned !== undefined) {
+    throw new IsthmusError('internal', `${id} cannot be imported with tuned segments yet.`);
+  }
   onProgress?.({ stage: 'check' });
   const encoder = await readNetwork('encoder', options.encoder, manifest, { from, to });
   const decoder = await readNetwork('decoder', options.decoder, manifest, { from, to });
