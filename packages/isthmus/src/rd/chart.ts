@@ -9,10 +9,17 @@ interface ChartPoint extends RatePoint {
   title: string;
 }
 
+/** A curve of others, by how much accuracy it loses. */
+export interface ChartReference {
+  name: string;
+  points: readonly RatePoint[];
+}
+
 export interface ChartOptions {
   /** The order of colours. */
   methods: readonly string[];
   points: readonly ChartPoint[];
+  references: readonly ChartReference[];
   uncompressed: number;
   /** Where the axis of accuracy begins. */
   lowest: number;
@@ -25,7 +32,8 @@ const margin = { left: 56, right: 16, top: 12, bottom: 44 };
 const mostBpp = 32;
 
 /** Bits per pixel (logarithmic) against accuracy, as an SVG; each method in a group of class m0, m1, … */
-export function renderChart({ methods, points, uncompressed, lowest, label }: ChartOptions): string {
+export function renderChart(options: ChartOptions): string {
+  const { methods, points, references, uncompressed, lowest, label } = options;
   const shown = points.filter(({ accuracy, bpp }) => accuracy >= lowest && bpp <= mostBpp && bpp > 0);
   if (shown.length === 0) return '<p>No point lies here.</p>';
   const rates = shown.map(({ bpp }) => Math.log2(bpp));
@@ -62,13 +70,21 @@ export function renderChart({ methods, points, uncompressed, lowest, label }: Ch
         ),
     ].join('')}</g>`;
   });
+  const marks = references.map(({ name, points }) => {
+    const own = points.filter(({ accuracy }) => accuracy >= lowest);
+    const diamonds = own.map(
+      ({ bpp, accuracy }) =>
+        `<path class="mark" d="M${x(bpp).toFixed(1)} ${(y(accuracy) - 5).toFixed(1)}l5 5l-5 5l-5 -5z"><title>${escapeHtml(`${name} (their figures, their data)\n${bpp.toFixed(3)} bits per pixel, ${((accuracy - uncompressed) * 100).toFixed(1)} points`)}</title></path>`,
+    );
+    return `<path class="reference" d="${line(own)}"/>${diamonds.join('')}`;
+  });
   const right = width - margin.right;
   return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(label)} against bits per pixel; the tables below have the numbers">
 ${accuracyGrid(lowest, highest, y, right)}${rateGrid(minRate, maxRate, x)}
 <line class="whole" x1="${margin.left}" x2="${right}" y1="${y(uncompressed)}" y2="${y(uncompressed)}"><title>uncompressed</title></line>
 <text x="${(margin.left + right) / 2}" y="${height - 6}" text-anchor="middle">bits per pixel (logarithmic)</text>
 <svg x="${margin.left - 5}" y="0" width="${right - margin.left + 10}" height="${height - margin.bottom + 5}" viewBox="${margin.left - 5} 0 ${right - margin.left + 10} ${height - margin.bottom + 5}">
-${groups.join('\n')}</svg></svg>`;
+${groups.join('\n')}<g class="published">${marks.join('\n')}</g></svg></svg>`;
 }
 
 function accuracyGrid(

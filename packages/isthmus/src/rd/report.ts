@@ -24,6 +24,10 @@ export function renderRdReport(result: RdResult): string {
         accuracy: accuracyOf(metric, point),
         title: describe(point, metric),
       })),
+      references: result.published.map(({ name, uncompressed: whole, points: own }) => ({
+        name,
+        points: own.map(({ bpp, top1 }) => ({ bpp, accuracy: uncompressed + top1 - whole })),
+      })),
       uncompressed,
       lowest,
       label: metricNames[metric],
@@ -32,6 +36,11 @@ export function renderRdReport(result: RdResult): string {
     (method, index) =>
       `<label><input type="checkbox" checked data-method="${index}"><i style="background:var(--m${index % 8})"></i>${escapeHtml(method)}</label>`,
   );
+  if (result.published.length > 0) {
+    legend.push(
+      '<label><input type="checkbox" checked data-method="published"><i class="diamond"></i>published by others</label>',
+    );
+  }
   const skipped =
     result.skipped.length > 0 ? ` ${result.skipped.length} more could not be read and are left out.` : '';
   return `<!doctype html>
@@ -51,6 +60,7 @@ ${chart('All of it', 0)}
 <h2>Bits per pixel for an accuracy</h2>
 <p>Interpolated on each hull. ≤ where even the roughest level is better; – where no level is as good.</p>
 <div class="scroll">${renderLosses(result, uncompressed)}</div>
+${renderPublished(result)}
 <h2>Bits saved or spent: Bjøntegaard delta rate</h2>
 <p>How many more bits a method needs for the same accuracy, on average over the accuracies both reach; negative is
 better.</p>
@@ -107,6 +117,20 @@ function renderLosses({ points, metric }: RdResult, uncompressed: number): strin
   );
 }
 
+// By what is lost, since neither their accuracies nor their photographs are ours.
+function renderPublished({ published }: RdResult): string {
+  if (published.length === 0) return '';
+  const rows = published.map(({ name, source, uncompressed, points }) => {
+    const rated = points.map(({ bpp, top1 }) => ({ bpp, accuracy: top1 }));
+    return [name, ...losses.map((loss) => formatRateAt(rateAt(rated, uncompressed - loss))), source];
+  });
+  const titles = ['method', ...losses.map((loss) => `−${100 * loss} points`), 'source'];
+  return `<h2>What others publish</h2>
+<p>Their figures, of their model on their photographs: the hollow marks. They are placed by how much accuracy is lost, and say
+about where a curve would lie, no more.</p>
+<div class="scroll">${table(titles, rows)}</div>`;
+}
+
 function renderRates({ bdRate }: RdResult): string {
   const anchors = [...new Set(bdRate.map(({ against }) => against))];
   const rows = new Map<string, string[]>();
@@ -154,7 +178,7 @@ function table(titles: readonly string[], rows: readonly (readonly string[])[]):
 
 const script = `
 for (const box of document.querySelectorAll('[data-method]')) box.addEventListener('change', () => {
-  for (const group of document.querySelectorAll('.m' + box.dataset.method)) group.style.display = box.checked ? '' : 'none';
+  for (const group of document.querySelectorAll(box.dataset.method === 'published' ? '.published' : '.m' + box.dataset.method)) group.style.display = box.checked ? '' : 'none';
 });`;
 
 const style = `
@@ -171,6 +195,9 @@ svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 12px
 svg .grid { stroke: var(--line); } svg .whole { stroke: var(--ink); stroke-dasharray: 5 4; }
 svg path { fill: none; } svg .hull { stroke-width: 2.5; } svg .cut { stroke-width: 1; opacity: .55; }
 svg circle { stroke: var(--paper); stroke-width: .75; } svg circle:hover { stroke: var(--ink); stroke-width: 2; }
+svg .reference { stroke: var(--soft); stroke-dasharray: 2 4; } svg .mark { stroke: var(--ink); fill: var(--paper); }
+svg .mark:hover { fill: var(--soft); }
+.legend .diamond { border: 1px solid var(--ink); border-radius: 0; transform: rotate(45deg) scale(.8); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }

@@ -1,3 +1,5 @@
+import type { PublishedCurve } from './literature.js';
+
 /** One codec at one level from one cut to another, over all pictures. */
 export interface RdPoint {
   /** The codec's id. */
@@ -44,6 +46,8 @@ export interface RdResult {
   uncompressed: { top1: number | null; ap50?: number };
   points: RdPoint[];
   bdRate: RdBdRate[];
+  /** What others publish, of their models on their photographs: to compare losses with, not accuracies. */
+  published: readonly PublishedCurve[];
   /** Of what the points are, for `--with`. */
   identity: RdIdentity;
   /** Where and when which methods were measured: milliseconds of two runs do not compare. */

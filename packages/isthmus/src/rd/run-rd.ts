@@ -16,6 +16,7 @@ import { compareMethods } from './bd-rates.js';
 import { type EarlierResult, identifyRun, takeOver } from './earlier.js';
 import type { FrameSet } from './frame-set.js';
 import { readBoxes, readLabels } from './ground-truth.js';
+import { publishedFor } from './literature.js';
 import { type BundleFiles, batchOf, loadSpan, measurePoints } from './measure.js';
 import { createFrameReader, type Frame, listPictures, spread } from './pictures.js';
 import type { RdPoint, RdResult } from './result.js';
@@ -108,6 +109,7 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     uncompressed: { top1, ...(ap50 !== undefined && { ap50 }) },
     points,
     bdRate: compareMethods(points, scorer.metric),
+    published: manifest.task.kind === 'classification' ? publishedFor(labelClasses(manifest).numClasses) : [],
     identity: { ...identity, codecs: { ...earlier?.codecs, ...identity.codecs } },
     runs: [...(earlier?.runs ?? []), run],
   };
