@@ -20,6 +20,7 @@ export {
   findCodecKind,
   getLevel,
 } from './codecs/codec.js';
+export { codecBytes } from './codecs/codec-memory.js';
 export { learnedCodec, learnedFiles, learnedTensors } from './codecs/learned.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
 export { createPixelsCodec, type PictureCoder } from './codecs/pixels.js';

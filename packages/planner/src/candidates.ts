@@ -19,7 +19,7 @@ export interface Candidate {
   plan: SplitPlan | LocalPlan;
   /** Index of the cut that the device runs to. */
   deviceCut: number;
-  /** Names encoder and cut, for what is learned of it. */
+  /** Names codec and path, for what is learned of it. */
   coder: string;
   /** What goes over the link, headers of packet and chunks included. */
   numBytes: number;
@@ -32,6 +32,7 @@ export interface Candidate {
   /** By the profile, not by this device and this receiver. */
   encodeMs: number;
   decodeMs: number;
+  /** Of the span, and of the codec's encoder. */
   deviceBytes: number;
 }
 
@@ -44,14 +45,14 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
   const lastCut = manifest.cuts.length - 1;
   const maxDeviceBytes = constraints.maxDeviceBytes ?? Infinity;
   const maxDeviceCut = constraints.maxDeviceCut ?? lastCut;
-  const fits = (cut: number): boolean => cut <= maxDeviceCut && deviceBytes(manifest, cut) <= maxDeviceBytes;
   const firstCut = Math.max(constraints.minCut ?? 0, constraints.neverPixels === true ? 1 : 0);
   const answerBytes = resultHeaderBytes + getCut(manifest, lastCut).numBytes;
   const groups = new Map<string, Candidate[]>();
   for (const entry of manifest.codecs) {
     if (constraints.codecs?.includes(entry.id) === false) continue;
     for (const [path, { from, to }] of entry.paths.entries()) {
-      if (from < firstCut || !fits(from)) continue;
+      const numDeviceBytes = deviceBytes(manifest, from, entry.id);
+      if (from < firstCut || from > maxDeviceCut || numDeviceBytes > maxDeviceBytes) continue;
       const group = groups.get(`${from} ${to}`) ?? [];
       groups.set(`${from} ${to}`, group);
       for (const level of entry.levels.keys()) {
@@ -60,10 +61,11 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
         if (measured === undefined) continue;
         const packetBytes = requestHeaderBytes + measured.numBytes;
         if (packetBytes > (constraints.maxPacketBytes ?? Infinity)) continue;
+        const plan: SplitPlan = { kind: 'split', from, codec: entry.id, level, to };
         group.push({
-          plan: { kind: 'split', from, codec: entry.id, level, to },
+          plan,
           deviceCut: from,
-          coder: coderOf(entry.id, from),
+          coder: coderOf(plan),
           numBytes:
             packetBytes + chunkHeaderBytes * Math.ceil(packetBytes / (maxChunkBytes - chunkHeaderBytes)),
           answerBytes,
@@ -71,13 +73,14 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
           quality: measured.quality,
           encodeMs: measured.encodeMs,
           decodeMs: measured.decodeMs,
-          deviceBytes: deviceBytes(manifest, from),
+          deviceBytes: numDeviceBytes,
         });
       }
     }
   }
   const candidates = [...groups.values()].flatMap(withoutDominated).sort((a, b) => b.quality - a.quality);
-  if (constraints.mayRunLocally === true && fits(lastCut)) {
+  const wholeBytes = deviceBytes(manifest, lastCut);
+  if (constraints.mayRunLocally === true && lastCut <= maxDeviceCut && wholeBytes <= maxDeviceBytes) {
     candidates.push({
       plan: { kind: 'local' },
       deviceCut: lastCut,
@@ -88,14 +91,15 @@ export function listCandidates(manifest: Manifest, constraints: Constraints): Ca
       quality: 1,
       encodeMs: 0,
       decodeMs: 0,
-      deviceBytes: deviceBytes(manifest, lastCut),
+      deviceBytes: wholeBytes,
     });
   }
   return candidates;
 }
 
-/** What is learned of a codec at one cut says little of it at another. */
-export const coderOf = (codec: string, from: number): string => `${codec} ${from}`;
+/** What is learned of a codec on one path says little of it on another. */
+export const coderOf = ({ codec, from, to }: Pick<SplitPlan, 'codec' | 'from' | 'to'>): string =>
+  `${codec} ${from} ${to}`;
 
 function withoutDominated(group: readonly Candidate[]): Candidate[] {
   const beats = (a: Candidate, b: Candidate): boolean =>

@@ -262,7 +262,14 @@ test('a scene that takes more bytes than usual is expected to go on doing so', (
   const world = createWorld({ constraints: { deadlineMs: 150 } });
   const before = world.run(5).at(-1)!.candidates();
   for (let i = 0; i < 30; i++) {
-    world.controller.encoded({ codec: 'features-1', from: 1, level: 1, durationMs: 1, numBytes: 20_000 });
+    world.controller.encoded({
+      codec: 'features-1',
+      from: 1,
+      to: 1,
+      level: 1,
+      durationMs: 1,
+      numBytes: 20_000,
+    });
   }
   const after = world.controller.decide().candidates();
   const bytesOf = (all: typeof before, codec: string) =>

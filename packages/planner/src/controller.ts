@@ -142,7 +142,7 @@ export function createController(options: ControllerOptions): Controller {
   const link = createLinkEstimator({ clock, tuning: tuning.link });
   const profile = createProfile(options);
   const budget = createByteBudget(clock, constraints.maxBytesPerHour);
-  const spans = createSpanChoice({ manifest, clock, constraints, tuning: tuning.spans });
+  const spans = createSpanChoice({ manifest, clock, constraints, candidates, tuning: tuning.spans });
   const interval = createInterval();
   const exploration = createExploration(clock, tuning);
   let last: { cut: number; sinceMs: number } | undefined;

@@ -29,7 +29,7 @@ export interface Constraints {
   deadlineProbability?: number;
   /** Least expected quality, 0…1. @default 0 */
   minQuality?: number;
-  /** Memory for spans on the device. Never exceeded. @default unlimited */
+  /** Memory for spans and encoders on the device. Never exceeded. @default unlimited */
   maxDeviceBytes?: number;
   /** The largest packet the receiver takes. Never exceeded. @default unlimited */
   maxPacketBytes?: number;

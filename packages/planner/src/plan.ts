@@ -1,4 +1,12 @@
-import { describeSpan, getCut, getLevel, IsthmusError, type Manifest } from '@isthmus/core';
+import {
+  type CodecEntry,
+  codecBytes,
+  describeSpan,
+  getCut,
+  getLevel,
+  IsthmusError,
+  type Manifest,
+} from '@isthmus/core';
 
 /** The device runs up to cut `from`, the codec carries the frame to cut `to`, the cloud runs the rest. */
 export interface SplitPlan {
@@ -44,25 +52,30 @@ export function checkPlan(manifest: Manifest, plan: Plan): void {
       `A frame cannot land at cut ${plan.to}, before cut ${plan.from} where it leaves.`,
     );
   }
-  const entry = manifest.codecs.find(({ id }) => id === plan.codec);
-  if (entry === undefined) {
-    const ids = manifest.codecs.map(({ id }) => id).join(', ');
-    throw new IsthmusError('codec/unknown', `${manifest.model} has no codec ${plan.codec}, only ${ids}.`);
-  }
-  getLevel(entry, plan);
+  getLevel(getCodec(manifest, plan.codec), plan);
 }
 
 /**
  * Bytes that running up to cut `to` takes on the device: the files of the segments and the largest set of
- * activations. An estimate: a runtime may rearrange weights and keep more.
+ * activations; with a codec, also its encoder's networks and tables. All of it is known before anything is fetched. An
+ * estimate: a runtime may rearrange weights and keep more.
  *
- * @throws IsthmusError `bundle/no-such-cut`
+ * @param codec The id of one of the manifest's codecs.
+ * @throws IsthmusError `bundle/no-such-cut`, `codec/unknown`
  */
-export function deviceBytes(manifest: Manifest, to: number): number {
-  if (to === 0) return 0;
+export function deviceBytes(manifest: Manifest, to: number, codec?: string): number {
+  const encoder = codec === undefined ? 0 : codecBytes(getCodec(manifest, codec), 'encoder');
+  if (to === 0) return encoder;
   const files = describeSpan(manifest, 0, to).files.reduce((sum, file) => sum + file.numBytes, 0);
   const activations = manifest.segments.slice(0, to).map(({ profile }) => profile.peakActivationBytes);
-  return files + Math.max(...activations);
+  return files + Math.max(...activations) + encoder;
+}
+
+function getCodec(manifest: Manifest, codec: string): CodecEntry {
+  const entry = manifest.codecs.find(({ id }) => id === codec);
+  if (entry !== undefined) return entry;
+  const ids = manifest.codecs.map(({ id }) => id).join(', ');
+  throw new IsthmusError('codec/unknown', `${manifest.model} has no codec ${codec}, only ${ids}.`);
 }
 
 // What one core of an ordinary machine does with ONNX Runtime, for bundles that were never measured.

@@ -29,7 +29,7 @@ export interface PricedPlan {
   quality: number;
   /** Of the device. */
   joules: number;
-  /** Memory of the device. */
+  /** Memory of the device: of the span, and of the codec's encoder. */
   deviceBytes: number;
   /** By the objective; see `utilityOf`. */
   utility: number;
@@ -99,7 +99,7 @@ export function pricePlan(candidate: Candidate, situation: Situation, objective:
   const linkBytes = Math.max(numBytes, link.leastBytes);
   const sendMs = linkBytes / bytesPerMs;
   const linkMs = aheadBytes / bytesPerMs + sendMs + roundTripMs;
-  const serviceMs = profile.decodeMs(candidate.decodeMs) + profile.cloudMs(plan.to);
+  const serviceMs = profile.decodeMs(candidate.coder, candidate.decodeMs) + profile.cloudMs(plan.to);
   const cloudMs = profile.queueMs() + serviceMs;
   const totalMs = waitMs + deviceMs + encodeMs + linkMs + cloudMs;
   const leftMs = deadlineMs - waitMs - deviceMs - encodeMs - cloudMs - roundTripMs;

@@ -6,6 +6,7 @@ import { profiledMs, type SplitPlan } from './plan.js';
 export interface Encoded {
   codec: string;
   from: number;
+  to: number;
   level: number;
   durationMs: number;
   numBytes: number;
@@ -21,8 +22,8 @@ export interface Profile {
   bytes(coder: string, profiled: number): number;
   /** Milliseconds of waiting at the receiver. */
   queueMs(): number;
-  /** Milliseconds of decoding there. */
-  decodeMs(profiled: number): number;
+  /** Milliseconds of decoding there; where a codec lands deeper, in place of the segments between. */
+  decodeMs(coder: string, profiled: number): number;
   /** Milliseconds from cut `to` to the end there. */
   cloudMs(to: number): number;
   /** Standard deviation of computing times over their expectation, here and at the receiver. */
@@ -74,7 +75,7 @@ export function createProfile(options: {
     encodeMs: (coder, profiledEncodeMs) => profiledEncodeMs * coding.of(coder),
     bytes: (coder, profiledBytes) => profiledBytes * sizes.of(coder),
     queueMs,
-    decodeMs: (profiledDecodeMs) => profiledDecodeMs * decoding.of(''),
+    decodeMs: (coder, profiledDecodeMs) => profiledDecodeMs * decoding.of(coder),
     cloudMs: (to) => (profiled[to]?.cloud ?? 0) * cloud.of(to),
     get spread() {
       return device.spread;
@@ -85,18 +86,19 @@ export function createProfile(options: {
     ran({ to, durationMs }) {
       device.add(to, durationMs, profiled[to]?.device ?? 0);
     },
-    encoded({ codec, from, level, durationMs, numBytes }) {
-      const expected = coded(codec, from, level);
+    encoded({ durationMs, numBytes, ...path }) {
+      const expected = coded(path);
       if (expected === undefined) return;
-      coding.add(coderOf(codec, from), durationMs, expected.encodeMs);
+      const coder = coderOf(path);
+      coding.add(coder, durationMs, expected.encodeMs);
       // What has one size whatever the frame tells nothing of the others.
-      if (expected.numBytesDeviation > 0) sizes.add(coderOf(codec, from), numBytes, expected.numBytes);
+      if (expected.numBytesDeviation > 0) sizes.add(coder, numBytes, expected.numBytes);
     },
     answered({ plan, queueMs: waitedMs, decodeMs, runMs }) {
       queue = { meanMs: queueMs() + weight * (waitedMs - queueMs()), atMs: clock.now() };
       cloud.add(plan.to, runMs, profiled[plan.to]?.cloud ?? 0);
-      const expected = coded(plan.codec, plan.from, plan.level);
-      if (expected !== undefined) decoding.add('', decodeMs, expected.decodeMs);
+      const expected = coded(plan);
+      if (expected !== undefined) decoding.add(coderOf(plan), decodeMs, expected.decodeMs);
     },
   };
 }
@@ -137,13 +139,13 @@ function createRatios(start: number, commonWeight: number = weight): Ratios {
   };
 }
 
-function measuredTimes(
-  manifest: Manifest,
-): (codec: string, from: number, level: number) => MeasuredLevel | undefined {
+type LevelAt = Pick<SplitPlan, 'codec' | 'from' | 'to' | 'level'>;
+
+function measuredTimes(manifest: Manifest): (at: LevelAt) => MeasuredLevel | undefined {
   const entries = new Map(manifest.codecs.map((entry) => [entry.id, entry]));
-  return (codec, from, level) => {
+  return ({ codec, from, to, level }) => {
     const entry = entries.get(codec);
-    const path = entry?.paths.findIndex((one) => one.from === from) ?? -1;
+    const path = entry?.paths.findIndex((one) => one.from === from && one.to === to) ?? -1;
     return entry?.measured?.[path]?.[level];
   };
 }

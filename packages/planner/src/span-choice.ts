@@ -1,4 +1,5 @@
 import { type Clock, describeSpan, type Manifest } from '@isthmus/core';
+import type { Candidate } from './candidates.js';
 import type { Constraints } from './objective.js';
 import { deviceBytes } from './plan.js';
 import type { PricedPlan } from './price.js';
@@ -56,14 +57,19 @@ export function createSpanChoice(options: {
   manifest: Manifest;
   clock: Clock;
   constraints: Constraints;
+  candidates: readonly Candidate[];
   tuning?: Partial<SpanTuning>;
 }): SpanChoice {
-  const { manifest, clock, constraints } = options;
+  const { manifest, clock, constraints, candidates } = options;
   const tuning = { ...defaultSpanTuning, ...options.tuning };
   const maxDeviceBytes = constraints.maxDeviceBytes ?? Infinity;
   const cuts = manifest.cuts.map(({ index }) => ({
     index,
-    bytes: deviceBytes(manifest, index),
+    // Of its span and of the largest encoder that a plan there takes: one at a time is enough.
+    bytes: candidates.reduce(
+      (most, plan) => (plan.deviceCut === index ? Math.max(most, plan.deviceBytes) : most),
+      deviceBytes(manifest, index),
+    ),
     files: index === 0 ? [] : describeSpan(manifest, 0, index).files,
     // What the cut would have gained over what was taken, a frame, as a share of the larger utility.
     gain: 0,
@@ -81,9 +87,14 @@ export function createSpanChoice(options: {
     return 1000 * (missingBytes / tuning.downloadBytesPerSecond + cut.bytes / tuning.loadBytesPerSecond);
   };
 
-  const room = (cut: (typeof cuts)[number], inUse: number): number[] | undefined => {
+  const room = (
+    cut: (typeof cuts)[number],
+    { inUse, taken }: Pick<Weighing, 'inUse' | 'taken'>,
+  ): number[] | undefined => {
     const others = cuts.filter(({ index }) => index > 0 && index !== cut.index && held.has(index));
-    let total = others.reduce((sum, { bytes }) => sum + bytes, cut.bytes);
+    // Of the encoders at cut 0 only the one in use is kept when room is wanted.
+    const atFrame = inUse === 0 ? (taken?.deviceBytes ?? 0) : 0;
+    let total = others.reduce((sum, { bytes }) => sum + bytes, cut.bytes + atFrame);
     const evict: number[] = [];
     for (const { index, bytes } of others.sort((a, b) => a.worth - b.worth)) {
       if (total <= maxDeviceBytes) break;
@@ -120,7 +131,7 @@ export function createSpanChoice(options: {
         const frames = numFrames - (intervalMs > 0 ? costMs(cut) / intervalMs : 0);
         const value = cut.gain * frames;
         if (value <= tuning.minGain * numFrames || value <= (choice?.value ?? 0)) continue;
-        const evict = room(cut, inUse);
+        const evict = room(cut, { inUse, taken });
         if (evict !== undefined) choice = { cut, value, evict };
       }
       if (choice === undefined) return { prepare: null, evict: [] };

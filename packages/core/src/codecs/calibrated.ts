@@ -67,6 +67,12 @@ export const calibratedCodec: CodecKind = {
         }
         return concatBytes([Uint8Array.of(payloadModes.plain), ...values.map(tensorToBytes)]);
       },
+      async prepare() {
+        for (const index of parts.tables.tensors.keys()) {
+          await models.use(calibratedFiles.encoder(id, index), async () => {});
+        }
+      },
+      release: models.release,
     };
   },
   async createDecoder(context) {
@@ -106,6 +112,10 @@ export const calibratedCodec: CodecKind = {
           decoded[name] = createTensor('float32', shape, data);
         }
         return decoded;
+      },
+      release() {
+        planes = undefined;
+        return models.release();
       },
     };
   },

@@ -13,6 +13,8 @@ export interface CodecModels {
    * @throws IsthmusError `bundle/invalid` if the entry does not list the file, and the runtime's
    */
   use<Value>(path: string, work: (session: RuntimeSession) => Promise<Value>): Promise<Value>;
+  /** Releases what is loaded and not in use. */
+  release(): Promise<void>;
 }
 
 export function createCodecModels(context: CodecContext): CodecModels {
@@ -39,6 +41,12 @@ export function createCodecModels(context: CodecContext): CodecModels {
           if (attempt > 1) throw error;
         }
       }
+    },
+    async release() {
+      const loaded = [...sessions.values()];
+      sessions.clear();
+      // Those of a worker that died have nothing left to give back.
+      await Promise.allSettled(loaded.map(async (session) => (await session).release()));
     },
   };
 }

@@ -27,6 +27,10 @@ export interface Encoder {
    * @throws IsthmusError `codec/no-such-path`, `codec/no-such-level`, `tensor/not-finite`
    */
   encode(tensors: NamedTensors, path: CodecPath): Promise<Uint8Array>;
+  /** Fetches and loads what the first frame would wait for. */
+  prepare?(): Promise<void>;
+  /** Gives memory back once no frame is being encoded; what is encoded later loads it again. */
+  release?(): Promise<void>;
 }
 
 /** The cloud's half. */
@@ -39,6 +43,8 @@ export interface Decoder {
    * @throws IsthmusError `codec/corrupt` for any payload that is not whole and sound; never anything else.
    */
   decode(payload: Uint8Array, path: CodecPath): Promise<NamedTensors>;
+  /** Gives memory back once no frame is being decoded; what is decoded later loads it again. */
+  release?(): Promise<void>;
 }
 
 /** A way of coding, as code; a {@link CodecEntry} in a bundle is that way with its parameters. */

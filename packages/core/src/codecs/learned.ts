@@ -69,6 +69,8 @@ export const learnedCodec: CodecKind = {
           ? concatBytes([Uint8Array.of(payloadModes.coded), stream])
           : concatBytes([Uint8Array.of(payloadModes.plain), tensorToBytes(value)]);
       },
+      prepare: () => models.use(learnedFiles.encoder(entry.id), async () => {}),
+      release: models.release,
     };
   },
   async createDecoder(context) {
@@ -105,6 +107,10 @@ export const learnedCodec: CodecKind = {
         return Object.fromEntries(
           wanted.map((expected) => [expected.name, fitting(context, 'decoder', outputs, expected)]),
         );
+      },
+      release() {
+        planes = undefined;
+        return models.release();
       },
     };
   },

@@ -102,10 +102,11 @@ export function simulate(
     if (plan.kind === 'local') {
       finish(frame);
     } else {
-      const { codec, from, level } = plan;
+      const { codec, from, to, level } = plan;
       const numBytes = chosen.packetBytes[frame.index % workload.numPictures] ?? 0;
       const payloadBytes = Math.max(0, numBytes - requestHeaderBytes);
-      policy.encoded?.({ codec, from, level, durationMs: noise * encodeMs, numBytes: payloadBytes });
+      const durationMs = noise * encodeMs;
+      policy.encoded?.({ codec, from, to, level, durationMs, numBytes: payloadBytes });
       if (events.now() < frame.deadlineAtMs) send(frame, chosen, numBytes);
     }
     isBusy = false;

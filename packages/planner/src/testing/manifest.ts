@@ -76,3 +76,38 @@ export const smallManifest: Manifest = {
   ],
   profiledOn: 'test',
 };
+
+/**
+ * {@link smallManifest} with learned codecs: from cut 1 one codec to the same cut and one that lands at cut 2, in place
+ * of the 20 ms between; its decoder takes 5 ms. The encoders take 500 kB and 50 kB.
+ */
+export const deepManifest: Manifest = {
+  ...smallManifest,
+  codecs: [
+    ...smallManifest.codecs,
+    {
+      ...entry('learned', 'learned', 1, [level(2_000, 0.97, 2)]),
+      files: [
+        { path: 'codecs/learned/encoder.onnx', numBytes: 500_000, sha256 },
+        { path: 'codecs/learned/decoder.onnx', numBytes: 5_000_000, sha256 },
+      ],
+    },
+    {
+      ...entry('deep', 'learned', 1, []),
+      // The same level on two paths, at other prices.
+      paths: [
+        { from: 1, to: 1 },
+        { from: 1, to: 2 },
+      ],
+      levels: [{ name: 'level-0', params: {} }],
+      measured: [
+        [{ ...level(4_000, 0.9), encodeMs: 3, decodeMs: 1 }],
+        [{ ...level(1_000, 0.98), encodeMs: 1, decodeMs: 5 }],
+      ],
+      files: [
+        { path: 'codecs/deep/encoder.onnx', numBytes: 50_000, sha256 },
+        { path: 'codecs/deep/decoder.onnx', numBytes: 9_000_000, sha256 },
+      ],
+    },
+  ],
+};
