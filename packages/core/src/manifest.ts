@@ -163,6 +163,8 @@ export const manifestLimits = {
   codecs: 256,
   levels: 64,
   rank: 8,
+  /** A codec's file of tuned segments. */
+  tunedBytes: 16_777_216,
 } as const;
 
 const count = z.int().check(z.nonnegative());
