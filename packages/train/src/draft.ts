@@ -18,6 +18,14 @@ export interface Parameter {
   readonly decays: boolean;
 }
 
+/** What training carries beside weights, such as a running mean. */
+export interface Statistic {
+  readonly name: string;
+  readonly tensor: Tensor<'float32'>;
+  /** The tensor of a batch of which it is the running average; undefined for one that stays as it is. */
+  readonly follows: string | undefined;
+}
+
 /** What gradients flow through: one node, or several that have one rule together. */
 export interface Step {
   readonly inputs: readonly string[];
@@ -56,6 +64,7 @@ export class Draft {
   readonly #tensors = new Map<string, KnownTensor>();
   readonly #inputs: string[] = [];
   readonly #parameters = new Map<string, Parameter>();
+  readonly #statistics = new Map<string, Statistic>();
   readonly #made = new Set<string>();
   readonly #nodes: NodeProto[] = [];
   readonly #steps: Step[] = [];
@@ -78,6 +87,10 @@ export class Draft {
     return [...this.#parameters.values()];
   }
 
+  get statistics(): readonly Statistic[] {
+    return [...this.#statistics.values()];
+  }
+
   get inputs(): readonly string[] {
     return this.#inputs;
   }
@@ -87,6 +100,7 @@ export class Draft {
     const copy = new Draft({ opset: this.opset });
     for (const [name, tensor] of this.#tensors) copy.#tensors.set(name, tensor);
     for (const [name, parameter] of this.#parameters) copy.#parameters.set(name, parameter);
+    for (const [name, statistic] of this.#statistics) copy.#statistics.set(name, statistic);
     for (const [key, name] of this.#shared) copy.#shared.set(key, name);
     for (const name of this.#made) copy.#made.add(name);
     copy.#inputs.push(...this.#inputs);
@@ -112,6 +126,23 @@ export class Draft {
   parameter(name: string, tensor: Tensor<'float32'>, options: { decays?: boolean } = {}): string {
     this.#define(name, { type: 'float32', shape: tensor.shape });
     this.#parameters.set(name, { name, tensor, decays: options.decays ?? tensor.shape.length > 1 });
+    return name;
+  }
+
+  /**
+   * Declares a number or several that training carries from step to step without a gradient, and returns the name.
+   *
+   * @param tensor Where it starts.
+   * @param follows A float32 tensor of the same shape, of which it becomes the running average; left out, it stays.
+   *
+   * @throws IsthmusError `usage/invalid` if `follows` is of another shape.
+   */
+  statistic(name: string, tensor: Tensor<'float32'>, follows?: string): string {
+    if (follows !== undefined && this.shapeOf(follows).join() !== tensor.shape.join()) {
+      throw new IsthmusError('usage/invalid', `${name} cannot follow ${follows}, which has another shape.`);
+    }
+    this.#define(name, { type: 'float32', shape: tensor.shape });
+    this.#statistics.set(name, { name, tensor, follows });
     return name;
   }
 
@@ -248,17 +279,19 @@ export class Draft {
   }
 
   /**
-   * The model that computes `outputs`, with only what they need. Parameters become constants where `weights` has a
-   * value for them, and inputs where it has not.
+   * The model that computes `outputs`, with only what they need. Parameters and statistics become constants where
+   * `weights` has a value for them, and inputs where it has not.
    */
   build(outputs: readonly string[], weights: ReadonlyMap<string, Tensor> = new Map()): ModelProto {
-    const parameters = this.parameters.filter(({ name }) => !this.#made.has(name));
+    const carried = [...this.#parameters.keys(), ...this.#statistics.keys()].filter(
+      (name) => !this.#made.has(name),
+    );
     return buildModel({
       opset: this.opset,
       tensors: this.#tensors,
-      inputs: [...this.#inputs, ...parameters.map(({ name }) => name).filter((name) => !weights.has(name))],
+      inputs: [...this.#inputs, ...carried.filter((name) => !weights.has(name))],
       constants: new Map(
-        parameters.flatMap(({ name }) => {
+        carried.flatMap((name) => {
           const value = weights.get(name);
           return value === undefined ? [] : [[name, value]];
         }),
@@ -277,8 +310,8 @@ export class Draft {
     spec.outputs.forEach((name, index) => {
       if (name === '') return;
       const known = outputs[index] ?? { type: 'float32', shape: undefined };
-      const parameter = this.#parameters.get(name);
-      if (parameter === undefined || this.#made.has(name)) {
+      const isCarried = this.#parameters.has(name) || this.#statistics.has(name);
+      if (!isCarried || this.#made.has(name)) {
         this.#define(name, index === 0 && shape !== undefined ? { ...known, shape } : known);
       }
       this.#made.add(name);

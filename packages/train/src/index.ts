@@ -1,17 +1,22 @@
+export {
+  type BatchNormOptions,
+  batchNorm,
+  frozenBatchNorm,
+  type NormalizedBatch,
+} from './batch-norm.js';
 export * from './codec/index.js';
-export { Draft, type DraftNodeOptions, type Parameter } from './draft.js';
+export { Draft, type DraftNodeOptions, type Parameter, type Statistic } from './draft.js';
+export { foldBatchNorms } from './fold-batch-norm.js';
 export { type GdnOptions, gdn, lowerBound } from './gdn.js';
 export type { CompositeContext, CompositeRule } from './gradient-context.js';
 export { addGradients, type GradientsOptions } from './gradients.js';
 export { type GraftOptions, graft } from './graft.js';
 export {
   addNoise,
-  batchNorm,
   type ConvolutionOptions,
   conv2d,
   convTranspose2d,
   drawWeights,
-  type NormalizedBatch,
   pixelShuffle,
   residualBlock,
   roundStraightThrough,

@@ -5,7 +5,6 @@ import { gdn, lowerBound } from './gdn.js';
 import { addGradients } from './gradients.js';
 import {
   addNoise,
-  batchNorm,
   conv2d,
   convTranspose2d,
   pixelShuffle,
@@ -50,46 +49,6 @@ describe('layers', () => {
     expect(draft.shapeOf(pixelShuffle(draft, x, 2))).toEqual([1, 2, 8, 12]);
     expect(draft.shapeOf(addNoise(draft, roundStraightThrough(draft, x), 'noise'))).toEqual([1, 8, 4, 6]);
     expect(draft.inputs).toEqual(['x', 'noise']);
-  });
-});
-
-describe('batchNorm', () => {
-  it('has the gradient of its definition, of scale and bias too', async () => {
-    await expectGradients(
-      { x: { shape: [3, 2, 2, 3] } },
-      (draft) => batchNorm(draft, 'x', { name: 'bn' }).output,
-    );
-    const draft = new Draft();
-    const x = draft.input('x', 'float32', [3, 2, 2, 3]);
-    const { output } = batchNorm(draft, x, { name: 'bn' });
-    const loss = draft.node('ReduceSum', [draft.node('Mul', [output, output])], { keepdims: 0 });
-    const gradients = addGradients(draft, { loss, of: ['bn.scale', 'bn.bias'] });
-    const names = [gradients.get('bn.scale') ?? '', gradients.get('bn.bias') ?? ''];
-    const run = await loadModel(draft.build([...names, output]));
-    const feeds = {
-      x: float32Tensor(uniformValues(36, random), [3, 2, 2, 3]),
-      'bn.scale': float32Tensor([2, 0.5]),
-      'bn.bias': float32Tensor([0.3, -1]),
-    };
-    const found = await run(feeds);
-    // Standardized values have mean 0 and mean square 1: of Σ (s z + b)², these are 2 s n and 2 b n.
-    const [scale, bias] = names.map((name) => found[name]);
-    [2 * 2 * 18, 2 * 0.5 * 18].forEach((value, index) => {
-      expect(scale?.[index]).toBeCloseTo(value, 1);
-    });
-    [2 * 0.3 * 18, -2 * 18].forEach((value, index) => {
-      expect(bias?.[index]).toBeCloseTo(value, 3);
-    });
-  });
-
-  it('gives the mean and the variance of the batch', async () => {
-    const draft = new Draft();
-    const x = draft.input('x', 'float32', [2, 1, 1, 2]);
-    const { mean, variance } = batchNorm(draft, x, { name: 'bn' });
-    const run = await loadModel(draft.build([mean, variance]));
-    const found = await run({ x: float32Tensor([1, 3, 5, 7], [2, 1, 1, 2]) });
-    expect(found[mean]).toEqual(Float32Array.of(4));
-    expect(found[variance]).toEqual(Float32Array.of(5));
   });
 });
 

@@ -1,7 +1,6 @@
 import { elementCount, type Tensor } from '@isthmus/core';
 import { float32Tensor } from '@isthmus/graph';
 import type { Draft } from './draft.js';
-import { Ops } from './ops.js';
 
 export interface ConvolutionOptions {
   /** Before the names of the parameters. */
@@ -100,62 +99,4 @@ export function roundStraightThrough(draft: Draft, x: string): string {
 export function addNoise(draft: Draft, x: string, inputName: string): string {
   const noise = draft.input(inputName, 'float32', draft.shapeOf(x));
   return draft.node('Add', [x, noise]);
-}
-
-/** What {@link batchNorm} gives. */
-export interface NormalizedBatch {
-  output: string;
-  /** Of this batch, [channels]: for whoever keeps running averages of them. */
-  mean: string;
-  variance: string;
-}
-
-/**
- * Batch normalization with the statistics of the batch (Ioffe and Szegedy, 2015), with a gradient that takes a third
- * of the passes of the chain rule. The variance is that of centred values: the mean of squares less the square of the
- * mean loses digits that the gradient needs.
- */
-export function batchNorm(
-  draft: Draft,
-  x: string,
-  options: { name: string; epsilon?: number },
-): NormalizedBatch {
-  const { name, epsilon = 1e-5 } = options;
-  const ops = new Ops(draft);
-  const shape = draft.shapeOf(x);
-  const [, channels = 1] = shape;
-  const axes = shape.flatMap((_, axis) => (axis === 1 ? [] : [axis]));
-  const like = shape.map((size, axis) => (axis === 1 ? size : 1));
-  const count = elementCount(shape) / channels;
-  const scale = draft.parameter(`${name}.scale`, float32Tensor(new Float32Array(channels).fill(1)));
-  const bias = draft.parameter(`${name}.bias`, float32Tensor(new Float32Array(channels)));
-  let [mean, centred, variance, rate] = ['', '', '', ''];
-  const [output = ''] = draft.composite(
-    'batch normalization',
-    [x, scale, bias],
-    () => {
-      mean = ops.reduceMean(x, axes);
-      centred = ops.sub(x, mean);
-      variance = ops.reduceMean(ops.square(centred), axes);
-      rate = ops.unary('Reciprocal', ops.unary('Sqrt', ops.shift(variance, epsilon)));
-      const scaled = ops.mul(centred, ops.mul(rate, ops.reshape(scale, like)));
-      return [ops.add(scaled, ops.reshape(bias, like))];
-    },
-    ({ ops, gradient, wants }) => {
-      const sum = ops.reduceSum(gradient, axes);
-      const along = ops.mul(ops.reduceSum(ops.mul(gradient, centred), axes), rate);
-      const toInput = (): string => {
-        const slope = ops.mul(rate, ops.reshape(scale, like));
-        const back = ops.mul(centred, ops.scale(ops.mul(ops.mul(slope, rate), along), -1 / count));
-        const level = ops.scale(ops.mul(slope, sum), -1 / count);
-        return ops.add(ops.add(ops.mul(gradient, slope), back), level);
-      };
-      return [
-        wants(0) ? toInput() : undefined,
-        wants(1) ? ops.reshape(along, [channels]) : undefined,
-        wants(2) ? ops.reshape(sum, [channels]) : undefined,
-      ];
-    },
-  );
-  return { output, mean: ops.reshape(mean, [channels]), variance: ops.reshape(variance, [channels]) };
 }

@@ -16,6 +16,8 @@ export interface OptimizerOptions {
   clipNorm?: number;
   /** Share of the averaged weights that a step keeps. @default no average */
   averageDecay?: number;
+  /** Share of a statistic, such as a running mean, that a step keeps. @default 0.9 */
+  statisticsDecay?: number;
 }
 
 /** The vectors that training carries from step to step. */
@@ -47,10 +49,14 @@ export function checkOptimizer(options: OptimizerOptions): void {
     weightDecay = 0,
     clipNorm = 1,
     averageDecay = 0,
+    statisticsDecay = 0,
   } = options;
   const isShare = (value: number): boolean => value >= 0 && value < 1;
-  if (!isShare(beta1) || !isShare(beta2) || !isShare(averageDecay)) {
-    throw new IsthmusError('usage/invalid', 'beta1, beta2 and averageDecay are at least 0 and below 1.');
+  if (![beta1, beta2, averageDecay, statisticsDecay].every(isShare)) {
+    throw new IsthmusError(
+      'usage/invalid',
+      'beta1, beta2, averageDecay and statisticsDecay are at least 0 and below 1.',
+    );
   }
   if (!(epsilon > 0 && weightDecay >= 0 && clipNorm > 0)) {
     throw new IsthmusError('usage/invalid', 'epsilon and clipNorm are above 0, weightDecay at least 0.');
@@ -63,30 +69,42 @@ export function checkOptimizer(options: OptimizerOptions): void {
  * moving average of the weights.
  *
  * @param state The names of the vectors before the step.
+ * @param given The gradient of all parameters, and behind it what statistics follow.
  * @returns The names of the vectors after it.
  */
 export function addOptimizer(
   draft: Draft,
   layout: ParameterLayout,
   state: Readonly<Record<StateVector, string>>,
-  gradientSum: string,
+  given: string,
   options: OptimizerOptions,
 ): ReadonlyMap<StateVector, string> {
-  const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = options;
+  const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0, statisticsDecay = 0.9 } = options;
+  const { numElements, numTrained, numFollowing } = layout;
   const ops = new Ops(draft);
   const rate = draft.input(optimizerInputs.learningRate, 'float32', []);
   const firstCorrection = draft.input(optimizerInputs.firstCorrection, 'float32', []);
   const secondCorrection = draft.input(optimizerInputs.secondCorrection, 'float32', []);
-  const gradient = clipped(ops, gradientSum, options.clipNorm);
+  const part = (name: string, start: number, end: number): string =>
+    ops.slice(name, { starts: [start], ends: [end], axes: [0] });
+  const trained = clipped(ops, part(given, 0, numTrained), options.clipNorm);
+  // Statistics have no gradient, and so none of the optimizer's steps moves them.
+  const gradient = ops.pad(trained, [0, numElements - numTrained]);
   const first = blend(ops, state.firstMoment, gradient, beta1);
   const second = blend(ops, state.secondMoment, ops.square(gradient), beta2);
   const size = ops.shift(ops.unary('Sqrt', ops.mul(second, secondCorrection)), epsilon);
   const direction = ops.div(ops.mul(first, ops.mul(firstCorrection, rate)), size);
   let weights = ops.sub(state.weights, direction);
   if (weightDecay > 0 && layout.numDecaying > 0) {
-    const kept = [0, layout.numElements - layout.numDecaying];
-    const decaying = ops.slice(state.weights, { starts: [0], ends: [layout.numDecaying], axes: [0] });
-    weights = ops.sub(weights, ops.pad(ops.mul(decaying, ops.scale(rate, weightDecay)), kept));
+    const decaying = part(state.weights, 0, layout.numDecaying);
+    const decay = ops.mul(decaying, ops.scale(rate, weightDecay));
+    weights = ops.sub(weights, ops.pad(decay, [0, numElements - layout.numDecaying]));
+  }
+  if (numFollowing > 0) {
+    const end = numTrained + numFollowing;
+    const distance = ops.sub(part(given, numTrained, end), part(state.weights, numTrained, end));
+    const moved = ops.scale(distance, 1 - statisticsDecay);
+    weights = ops.add(weights, ops.pad(moved, [numTrained, numElements - end]));
   }
   const after = new Map<StateVector, string>([
     ['weights', weights],

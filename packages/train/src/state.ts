@@ -10,15 +10,16 @@ export interface TrainingState {
   readonly layout: ParameterLayout;
   /** Steps taken. */
   readonly step: number;
-  /** Each as long as all parameters together. */
+  /** Each as long as all parameters and statistics together. */
   readonly vectors: Readonly<Partial<Record<StateVector, Float32Array>>>;
 }
 
 const format = 'isthmus-training-state-1';
 
-/** The state before the first step: the draft's weights, also as their average, and no moments. */
+/** The state before the first step: the draft's weights and statistics, also as their average, and no moments. */
 export function createTrainingState(plan: TrainingPlan, draft: Draft): TrainingState {
-  const initial = new Map(draft.parameters.map(({ name, tensor }) => [name, tensor]));
+  const carried = [...draft.parameters, ...draft.statistics];
+  const initial = new Map(carried.map(({ name, tensor }) => [name, tensor]));
   const weights = new Float32Array(plan.layout.numElements);
   for (const { name, offset } of plan.layout.entries) weights.set(initial.get(name)?.data ?? [], offset);
   const vectors = plan.vectors.map((vector): [StateVector, Float32Array] => [
@@ -29,7 +30,7 @@ export function createTrainingState(plan: TrainingPlan, draft: Draft): TrainingS
 }
 
 /**
- * The tensors of a vector by parameter, as views: for `draft.build`, which makes constants of them.
+ * The tensors of a vector by parameter and statistic, as views: for `draft.build`, which makes constants of them.
  *
  * @param vector `average` for what is usually the better model. @default 'weights'
  *

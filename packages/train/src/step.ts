@@ -45,12 +45,17 @@ export function stateNames(vector: StateVector): { before: string; after: string
 
 /** The sum of gradients, as input and as output. */
 export const gradientSumNames = { before: 'state/gradientSum', after: 'next/gradientSum' } as const;
+/** How long that sum is: what statistics follow is summed with the gradient. */
+export function gradientLength({ numTrained, numFollowing }: ParameterLayout): number {
+  return numTrained + numFollowing;
+}
+
 /** Input: 1 / number of batches of which the gradient is the sum. */
 export const gradientScaleInput = 'optimizer/gradient-scale';
 
 /**
- * The models of a whole training step: forward, backward, and AdamW over all parameters of the draft as one vector.
- * They use operators of stock ONNX Runtime only. The draft is not changed.
+ * The models of a whole training step: forward, backward, and AdamW over all parameters of the draft as one vector;
+ * statistics move towards what they follow. They use operators of stock ONNX Runtime only. The draft is not changed.
  *
  * @throws IsthmusError as {@link addGradients}; `usage/invalid` for options out of range and a draft without
  * parameters.
@@ -79,7 +84,7 @@ export function buildTrainingStep(draft: Draft, options: TrainingStepOptions): T
     const step = writeModel(forward.build(unique([...reported, gradientNormOutput, ...after])));
     return { ...about, models: { kind: 'whole', step } };
   }
-  const sum = forward.input(gradientSumNames.before, 'float32', [layout.numElements]);
+  const sum = forward.input(gradientSumNames.before, 'float32', [gradientLength(layout)]);
   forward.node('Add', [sum, gradient], {}, { output: gradientSumNames.after });
   const accumulate = writeModel(forward.build(unique([...reported, gradientSumNames.after])));
   return {
@@ -88,13 +93,17 @@ export function buildTrainingStep(draft: Draft, options: TrainingStepOptions): T
   };
 }
 
-// The gradient of all parameters as one vector; the parameters become parts of the vector of weights.
+// The gradient of all parameters, and what statistics follow, as one vector; parameters and statistics become parts of
+// the vector of weights.
 function addFlatGradient(draft: Draft, layout: ParameterLayout, loss: string): string {
   const ops = new Ops(draft);
-  const gradients = addGradients(draft, { loss, of: layout.entries.map(({ name }) => name) });
-  const parts = layout.entries.map(({ name, numElements }) =>
-    ops.reshape(gradients.get(name) ?? '', [numElements]),
-  );
+  const trained = draft.parameters.map(({ name }) => name);
+  const sources = new Map(addGradients(draft, { loss, of: trained }));
+  for (const { name, follows } of draft.statistics) if (follows !== undefined) sources.set(name, follows);
+  const parts = layout.entries.flatMap(({ name, numElements }) => {
+    const source = sources.get(name);
+    return source === undefined ? [] : [ops.reshape(source, [numElements])];
+  });
   const weights = draft.input(stateNames('weights').before, 'float32', [layout.numElements]);
   for (const { name, shape, offset, numElements } of layout.entries) {
     const part = ops.slice(weights, { starts: [offset], ends: [offset + numElements], axes: [0] });
@@ -124,7 +133,7 @@ function addUpdate(
 function buildApply(draft: Draft, layout: ParameterLayout, optimizer: OptimizerOptions): Uint8Array {
   const { opset } = draft;
   const apply = new Draft({ opset });
-  const sum = apply.input(gradientSumNames.before, 'float32', [layout.numElements]);
+  const sum = apply.input(gradientSumNames.before, 'float32', [gradientLength(layout)]);
   const scale = apply.input(gradientScaleInput, 'float32', []);
   const after = addUpdate(apply, layout, apply.node('Mul', [sum, scale]), optimizer);
   return writeModel(apply.build([gradientNormOutput, ...after]));

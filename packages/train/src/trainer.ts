@@ -2,7 +2,13 @@ import { IsthmusError, type NamedTensors, type TensorData, toIsthmusError } from
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { gradientNormOutput, optimizerInputs, type StateVector } from './optimizer.js';
 import type { TrainingState } from './state.js';
-import { gradientScaleInput, gradientSumNames, stateNames, type TrainingPlan } from './step.js';
+import {
+  gradientLength,
+  gradientScaleInput,
+  gradientSumNames,
+  stateNames,
+  type TrainingPlan,
+} from './step.js';
 
 export interface TrainerOptions {
   state: TrainingState;
@@ -76,7 +82,9 @@ export async function createTrainer(plan: TrainingPlan, options: TrainerOptions)
       return [vector, vectorTensor(given)];
     }),
   );
-  const noGradient = vectorTensor(new Float32Array(models.kind === 'accumulated' ? numElements : 0));
+  const noGradient = vectorTensor(
+    new Float32Array(models.kind === 'accumulated' ? gradientLength(plan.layout) : 0),
+  );
   let gradientSum = noGradient;
   let { step } = options.state;
   let numBatches = 0;

@@ -1,5 +1,6 @@
+import { batchNorm } from '../batch-norm.js';
 import { Draft } from '../draft.js';
-import { batchNorm, conv2d } from '../layers.js';
+import { conv2d } from '../layers.js';
 import { softmaxCrossEntropy } from '../losses.js';
 import { seededRandom } from './random.js';
 
