@@ -1,5 +1,6 @@
 export { base64ToBytes, bytesToBase64, concatBytes, sha256Hex } from './bytes.js';
 export { type Clock, createManualClock, type ManualClock, systemClock } from './clock.js';
+export { adaptedFiles, createAdaptedCodec } from './codecs/adapted.js';
 export { builtinCodecs } from './codecs/builtin.js';
 export { PlaneContexts } from './codecs/calibrated/contexts.js';
 export * as calibratedModel from './codecs/calibrated/model.js';
@@ -16,14 +17,18 @@ export {
   type CodecKind,
   type CodecPath,
   type Decoder,
+  type DecodeWatch,
   type Encoder,
   findCodecKind,
   getLevel,
 } from './codecs/codec.js';
 export { codecBytes } from './codecs/codec-memory.js';
-export { learnedCodec, learnedFiles, learnedTensors } from './codecs/learned.js';
+export { learnedCodec, learnedFiles, learnedTensors, tunedLearnedCodec } from './codecs/learned.js';
+export { createPictureCodecs } from './codecs/picture-codecs.js';
+export type { PictureCoder } from './codecs/picture-frame.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
-export { createPixelsCodec, type PictureCoder } from './codecs/pixels.js';
+export { createPixelsCodec } from './codecs/pixels.js';
+export { formatTunedSegments, type TunedSegments, type TunedTensor } from './codecs/tuned-segments.js';
 export { AdaptiveDecoder } from './entropy/adaptive-decoder.js';
 export { AdaptiveEncoder } from './entropy/adaptive-encoder.js';
 export { symbolContexts, valueContexts } from './entropy/adaptive-model.js';

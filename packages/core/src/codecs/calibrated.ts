@@ -82,7 +82,7 @@ export const calibratedCodec: CodecKind = {
     const models = createCodecModels(context);
     return {
       maxPayloadBytes: (path) => 1 + plainBytes(getCut(manifest, path.from).tensors),
-      async decode(payload, path) {
+      async decode(payload, path, watch) {
         getLevel(entry, path);
         const { tensors } = getCut(manifest, path.from);
         const body = payload.subarray(1);
@@ -104,8 +104,10 @@ export const calibratedCodec: CodecKind = {
             components[index]! as Float32Array<ArrayBuffer>,
           );
           const { shape } = tensors.find((tensor) => tensor.name === name)!;
-          const data = await models.use(calibratedFiles.decoder(entry.id, index), (session) =>
-            runOne(session, input),
+          const data = await models.use(
+            calibratedFiles.decoder(entry.id, index),
+            (session) => runOne(session, input),
+            watch,
           );
           if (data.length !== elementCount(shape))
             throw misfit(context, `its decoder gives another size for ${name}`);

@@ -33,6 +33,17 @@ export interface Encoder {
   release?(): Promise<void>;
 }
 
+/** Whoever has something decoded, while networks of the codec load and run. */
+export interface DecodeWatch {
+  /**
+   * Waits, so that what a decoder waits for is not taken for its own work: for a network to load, or for its turn to run.
+   *
+   * @param workMs How much of the wait was work for this payload.
+   * @throws what ends the decoding, and then has not begun: a deadline that has passed, say
+   */
+  wait<Value>(begin: () => Promise<Value>, workMs: (value: Value) => number): Promise<Value>;
+}
+
 /** The cloud's half. */
 export interface Decoder {
   /** The largest payload {@link Encoder.encode} can make; the receiver refuses more before allocating. */
@@ -40,9 +51,11 @@ export interface Decoder {
   /**
    * The tensors of cut `path.to`.
    *
-   * @throws IsthmusError `codec/corrupt` for any payload that is not whole and sound; never anything else.
+   * @param watch Asked before every network that the codec loads or runs. @default nobody watches
+   * @throws IsthmusError `codec/corrupt` for any payload that is not whole and sound; else what `watch` and the runtime
+   * throw, and nothing that a payload could bring about.
    */
-  decode(payload: Uint8Array, path: CodecPath): Promise<NamedTensors>;
+  decode(payload: Uint8Array, path: CodecPath, watch?: DecodeWatch): Promise<NamedTensors>;
   /** Gives memory back once no frame is being decoded; what is decoded later loads it again. */
   release?(): Promise<void>;
 }

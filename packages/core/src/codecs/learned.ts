@@ -1,6 +1,6 @@
 import { concatBytes } from '../bytes.js';
-import { isIsthmusError } from '../errors.js';
 import { type CodecEntry, getCut } from '../manifest.js';
+import type { RuntimeSession } from '../runtime.js';
 import {
   createTensor,
   elementCount,
@@ -12,16 +12,19 @@ import {
 import type { CalibratedTables } from './calibrated/model.js';
 import { decodePlanes, payloadModes } from './calibrated/payload.js';
 import { PlaneDecoder, PlaneEncoder } from './calibrated/planes.js';
-import { type CodecContext, type CodecKind, corrupt, getLevel } from './codec.js';
-import { createCodecModels, misfit, readTables } from './codec-models.js';
+import { type CodecContext, type CodecKind, corrupt, type Decoder, type Encoder, getLevel } from './codec.js';
+import { createCodecModels, fitting, misfit, readTables } from './codec-models.js';
 import { decodePlain, magnitudeOf, type PlainTensor } from './plain-tensors.js';
 import { checkTensor } from './raw.js';
+import { openTunedTail, type TunedTail } from './tuned-tail.js';
 
 /** The files of a learned codec in a bundle. */
 export const learnedFiles = {
   tables: (id: string): string => `codecs/${id}/tables.json`,
   encoder: (id: string): string => `codecs/${id}/encoder.onnx`,
   decoder: (id: string): string => `codecs/${id}/decoder.onnx`,
+  /** Only where segments are tuned. */
+  tuned: (id: string): string => `codecs/${id}/tuned.bin`,
 } as const;
 
 /** What the tensors of its networks are called that are not of the model. */
@@ -45,76 +48,94 @@ export const learnedTensors = {
 export const learnedCodec: CodecKind = {
   kind: 'learned',
   version: 1,
-  async createEncoder(context) {
-    const { entry, manifest } = context;
-    const { tables, latent } = await openParts(context);
-    const planes = new PlaneEncoder(tables);
-    const models = createCodecModels(context);
-    return {
-      async encode(tensors, path) {
-        getLevel(entry, path);
-        const inputs: Record<string, Tensor> = {};
-        for (const expected of getCut(manifest, path.from).tensors.filter(isFloat)) {
-          const value = checkTensor(tensors[expected.name], expected);
-          magnitudeOf(value as Tensor<'float32'>, expected.name, 'check the frame and the model.');
-          inputs[expected.name] = value;
-        }
-        const { outputs } = await models.use(learnedFiles.encoder(entry.id), (session) =>
-          session.run(inputs, [learnedTensors.latent]),
-        );
-        const value = fitting(context, 'encoder', outputs, latent) as Tensor<'float32'>;
-        magnitudeOf(value, `The latent of ${entry.id}`, 'its encoder cannot take this frame.');
-        const stream = planes.encode([value.data], path.level);
-        return stream !== undefined && stream.byteLength < value.data.byteLength
-          ? concatBytes([Uint8Array.of(payloadModes.coded), stream])
-          : concatBytes([Uint8Array.of(payloadModes.plain), tensorToBytes(value)]);
-      },
-      prepare: () => models.use(learnedFiles.encoder(entry.id), async () => {}),
-      release: models.release,
-    };
-  },
+  createEncoder: createLearnedEncoder,
+  createDecoder: (context) => createLearnedDecoder(context),
+};
+
+/**
+ * {@link learnedCodec} that goes on: its decoder lands at a cut before `to`, and from there segments of the bundle lead to
+ * `to`, with weights that were trained along, as differences from the bundle's (`tuned.bin`). For the device it is the same.
+ */
+export const tunedLearnedCodec: CodecKind = {
+  kind: 'learned',
+  version: 2,
+  createEncoder: createLearnedEncoder,
   async createDecoder(context) {
-    const { entry, manifest } = context;
-    const { tables, latent } = await openParts(context);
-    let planes: PlaneDecoder | undefined;
-    const models = createCodecModels(context);
-    return {
-      maxPayloadBytes: () => 1 + tensorBytes(latent.type, latent.shape),
-      async decode(payload, path) {
-        getLevel(entry, path);
-        const body = payload.subarray(1);
-        let value: Tensor;
-        if (payload[0] === payloadModes.plain) {
-          value = decodeLatent(entry, body, latent);
-        } else if (payload[0] === payloadModes.coded) {
-          // Decoding tables take megabytes: a receiver makes them when first wanted.
-          planes ??= new PlaneDecoder(tables);
-          const [data] = decodePlanes(entry, planes, body, path.level);
-          value = createTensor('float32', latent.shape, data as Float32Array<ArrayBuffer>);
-        } else {
-          throw corrupt(entry, 'it is of an unknown mode');
-        }
-        const level = Float32Array.of(path.level / Math.max(1, entry.levels.length - 1));
-        const wanted = getCut(manifest, path.to).tensors;
-        const { outputs } = await models.use(learnedFiles.decoder(entry.id), (session) =>
-          session.run({
-            [learnedTensors.latent]: value,
-            ...(session.inputNames.includes(learnedTensors.level) && {
-              [learnedTensors.level]: createTensor('float32', [1], level),
-            }),
-          }),
-        );
-        return Object.fromEntries(
-          wanted.map((expected) => [expected.name, fitting(context, 'decoder', outputs, expected)]),
-        );
-      },
-      release() {
-        planes = undefined;
-        return models.release();
-      },
-    };
+    return createLearnedDecoder(context, await openTunedTail(context, learnedFiles.tuned(context.entry.id)));
   },
 };
+
+async function createLearnedEncoder(context: CodecContext): Promise<Encoder> {
+  const { entry, manifest } = context;
+  const { tables, latent } = await openParts(context);
+  const planes = new PlaneEncoder(tables);
+  const models = createCodecModels(context);
+  return {
+    async encode(tensors, path) {
+      getLevel(entry, path);
+      const inputs: Record<string, Tensor> = {};
+      for (const expected of getCut(manifest, path.from).tensors.filter(isFloat)) {
+        const value = checkTensor(tensors[expected.name], expected);
+        magnitudeOf(value as Tensor<'float32'>, expected.name, 'check the frame and the model.');
+        inputs[expected.name] = value;
+      }
+      const { outputs } = await models.use(learnedFiles.encoder(entry.id), (session) =>
+        session.run(inputs, [learnedTensors.latent]),
+      );
+      const value = fitting(context, 'encoder', outputs, latent) as Tensor<'float32'>;
+      magnitudeOf(value, `The latent of ${entry.id}`, 'its encoder cannot take this frame.');
+      const stream = planes.encode([value.data], path.level);
+      return stream !== undefined && stream.byteLength < value.data.byteLength
+        ? concatBytes([Uint8Array.of(payloadModes.coded), stream])
+        : concatBytes([Uint8Array.of(payloadModes.plain), tensorToBytes(value)]);
+    },
+    prepare: () => models.use(learnedFiles.encoder(entry.id), async () => {}),
+    release: models.release,
+  };
+}
+
+async function createLearnedDecoder(context: CodecContext, tail?: TunedTail): Promise<Decoder> {
+  const { entry, manifest } = context;
+  const { tables, latent } = await openParts(context);
+  let planes: PlaneDecoder | undefined;
+  const models = createCodecModels(context);
+  return {
+    maxPayloadBytes: () => 1 + tensorBytes(latent.type, latent.shape),
+    async decode(payload, path, watch) {
+      getLevel(entry, path);
+      const body = payload.subarray(1);
+      let value: Tensor;
+      if (payload[0] === payloadModes.plain) {
+        value = decodeLatent(entry, body, latent);
+      } else if (payload[0] === payloadModes.coded) {
+        // Decoding tables take megabytes: a receiver makes them when first wanted.
+        planes ??= new PlaneDecoder(tables);
+        const [data] = decodePlanes(entry, planes, body, path.level);
+        value = createTensor('float32', latent.shape, data as Float32Array<ArrayBuffer>);
+      } else {
+        throw corrupt(entry, 'it is of an unknown mode');
+      }
+      const { outputs } = await models.use(
+        learnedFiles.decoder(entry.id),
+        (session) =>
+          session.run({
+            [learnedTensors.latent]: value,
+            ...tellLevel(session, path.level / Math.max(1, entry.levels.length - 1)),
+          }),
+        watch,
+      );
+      const wanted = getCut(manifest, tail?.via ?? path.to).tensors;
+      const landed = Object.fromEntries(
+        wanted.map((expected) => [expected.name, fitting(context, 'decoder', outputs, expected)]),
+      );
+      return tail === undefined ? landed : tail.run(landed, watch);
+    },
+    async release() {
+      planes = undefined;
+      await Promise.all([models.release(), tail?.release()]);
+    },
+  };
+}
 
 const isFloat = ({ type, shape }: PlainTensor): boolean => type === 'float32' && elementCount(shape) > 0;
 
@@ -139,17 +160,8 @@ function decodeLatent(entry: CodecEntry, bytes: Uint8Array, latent: PlainTensor)
   return value;
 }
 
-/** What a network gave, if it is what was expected of it. */
-function fitting(
-  context: CodecContext,
-  network: 'encoder' | 'decoder',
-  outputs: NamedTensors,
-  expected: PlainTensor,
-): Tensor {
-  try {
-    return checkTensor(outputs[expected.name], expected);
-  } catch (error) {
-    if (isIsthmusError(error)) throw misfit(context, `of its ${network}, ${error.message}`);
-    throw error;
-  }
+/** The input `level` of a network that is told it, from 0 for the finest to 1. */
+export function tellLevel({ inputNames }: RuntimeSession, level: number): NamedTensors {
+  if (!inputNames.includes(learnedTensors.level)) return {};
+  return { [learnedTensors.level]: createTensor('float32', [1], Float32Array.of(level)) };
 }

@@ -1,0 +1,18 @@
+import { createAdaptedCodec } from './adapted.js';
+import type { CodecKind } from './codec.js';
+import type { PictureCoder } from './picture-frame.js';
+import { createPixelsCodec } from './pixels.js';
+
+/**
+ * The codec kinds that need a platform's picture encoders and decoders, to be used beside `builtinCodecs`.
+ *
+ * @param pictures `createSharpCoder()` of `@isthmus/runtime/pictures` in Node.
+ *
+ * @example
+ * ```ts
+ * const receiver = await createReceiver({ bundles, codecs: [...builtinCodecs, ...createPictureCodecs(coder)] });
+ * ```
+ */
+export function createPictureCodecs(pictures: PictureCoder): readonly CodecKind[] {
+  return [createPixelsCodec(pictures), createAdaptedCodec(pictures)];
+}
