@@ -14,21 +14,20 @@ export interface BuiltCodec {
   files: ReadonlyMap<string, Uint8Array>;
 }
 
-/** A codec of one path, made of tables of integers and networks. Paths of files are the codec kind's to say. */
+/** A codec of one path, made of tables of integers, networks and so on. Paths of files are the codec kind's to say. */
 export async function buildCodec(options: {
   id: string;
   kind: Pick<CodecKind, 'kind' | 'version'>;
   path: { from: number; to: number };
   levels: CodecLevel[];
-  tables: readonly [path: string, tables: CalibratedTables];
-  networks: readonly (readonly [path: string, model: Uint8Array])[];
+  /** @default none */
+  tables?: readonly [path: string, tables: CalibratedTables];
+  networks: readonly (readonly [path: string, bytes: Uint8Array])[];
 }): Promise<BuiltCodec> {
   const { id, kind, path, levels, networks } = options;
-  const [tablesPath, tables] = options.tables;
-  const files = new Map<string, Uint8Array>([
-    [tablesPath, new TextEncoder().encode(formatCalibratedTables(tables))],
-    ...networks,
-  ]);
+  const { tables } = options;
+  const own = tables && [[tables[0], new TextEncoder().encode(formatCalibratedTables(tables[1]))] as const];
+  const files = new Map<string, Uint8Array>([...(own ?? []), ...networks]);
   const refs: FileRef[] = [];
   for (const [file, bytes] of files) {
     refs.push({ path: file, numBytes: bytes.byteLength, sha256: await sha256Hex(bytes) });
@@ -39,7 +38,7 @@ export async function buildCodec(options: {
     version: kind.version,
     paths: [path],
     levels,
-    tablesSha256: refs[0]!.sha256,
+    tablesSha256: tables === undefined ? null : refs[0]!.sha256,
     files: refs,
   };
   return { entry, files };

@@ -17,14 +17,14 @@ import { fromOnnxType, onnxTypeName } from '../tensors.js';
 import { writeModel } from '../write.js';
 
 /** A tensor that a network must take or give; an open size is undefined. */
-interface Expected {
+export interface Expected {
   name: string;
   type: TensorType;
   shape: readonly (number | undefined)[];
 }
 
-/** Which of a codec's two networks. */
-export type NetworkRole = 'encoder' | 'decoder';
+/** Which of a codec's networks. */
+export type NetworkRole = 'encoder' | 'decoder' | 'adapter';
 
 const latent: Expected = {
   name: learnedTensors.latent,
@@ -59,9 +59,11 @@ export async function readNetwork(
     checkDeclared(role, 'input', inputs, floats);
     checkDeclared(role, 'output', outputs, [latent]);
   } else {
-    const { tensors } = manifest.cuts[path.to]!;
-    checkDeclared(role, 'input', inputs, [latent], [level]);
-    checkDeclared(role, 'output', outputs, tensors);
+    const taken = role === 'decoder' ? [latent] : manifest.cuts[path.from]!.tensors;
+    checkDeclared(role, 'input', inputs, taken, [level]);
+    const given =
+      role === 'decoder' ? manifest.cuts[path.to]!.tensors : adapterOutputs(manifest, path, outputs);
+    checkDeclared(role, 'output', outputs, given);
   }
   return model instanceof Uint8Array ? model : writeModel(model);
 }
@@ -69,6 +71,23 @@ export async function readNetwork(
 /** The tensors of a cut that an encoder takes. */
 export function encoderInputs({ cuts }: Manifest, from: number): Manifest['cuts'][number]['tensors'] {
   return cuts[from]!.tensors.filter(({ type, shape }) => type === 'float32' && elementCount(shape) > 0);
+}
+
+/**
+ * The tensors that an adapter gives. It cannot give what it takes by the same name: where that is all there is to give,
+ * its one output may have any name, and elsewhere it passes by.
+ */
+export function adapterOutputs(
+  { cuts }: Manifest,
+  { from, to }: { from: number; to: number },
+  declared: readonly { name: string }[],
+): Expected[] {
+  const [only, ...others] = declared;
+  if (from === to && only !== undefined && others.length === 0) {
+    return cuts[to]!.tensors.map((tensor) => ({ ...tensor, name: only.name }));
+  }
+  const taken = new Set(cuts[from]!.tensors.map(({ name }) => name));
+  return cuts[to]!.tensors.filter(({ name }) => !taken.has(name));
 }
 
 /** Loads a network. @throws IsthmusError the runtime's, naming the network */
@@ -96,24 +115,25 @@ export async function runEncoder(session: RuntimeSession, inputs: NamedTensors):
 }
 
 /**
- * Whether the decoder makes all tensors of a cut of a latent.
+ * Whether a decoder or an adapter makes all tensors of a cut of a latent or a picture.
  *
  * @throws IsthmusError `model/invalid`, `tensor/type-mismatch`, `tensor/shape-mismatch`, the runtime's
  */
-export async function checkDecoder(
+export async function checkOutputs(
+  role: NetworkRole,
   session: RuntimeSession,
-  value: Tensor<'float32'>,
+  inputs: NamedTensors,
   tensors: readonly Expected[],
 ): Promise<void> {
-  const feeds: Record<string, Tensor> = { [latent.name]: value };
+  const feeds: Record<string, Tensor> = { ...inputs };
   if (session.inputNames.includes(level.name)) {
     feeds[level.name] = { type: 'float32', shape: [1], data: Float32Array.of(0) };
   }
-  const { outputs } = await explained('decoder', () => session.run(feeds));
-  for (const tensor of tensors) checkActual('decoder', outputs[tensor.name], tensor);
+  const { outputs } = await explained(role, () => session.run(feeds));
+  for (const tensor of tensors) checkActual(role, outputs[tensor.name], tensor);
 }
 
-// Whatever is wrong with one of two networks: which of them.
+// Whatever is wrong with one of several networks: which of them.
 async function explained<Value>(role: NetworkRole, work: () => Promise<Value>): Promise<Value> {
   try {
     return await work();

@@ -12,13 +12,13 @@ import {
   type NamedTensors,
   type Runtime,
   type Tensor,
+  tunedLearnedCodec,
 } from '@isthmus/core';
 import { type BuiltCodec, buildCodec } from '../build-codec.js';
 import type { Bundle } from '../bundle.js';
 import type { LevelMeasure } from '../calibrate/choose-levels.js';
 import { createComparison } from '../calibrate/fidelity.js';
 import { heldOutFrames, isHeldOut } from '../calibrate/held-out.js';
-import { measureLevels } from '../calibrate/measure-levels.js';
 import { runAll, withSpan } from '../calibrate/run-span.js';
 import { spread } from '../calibrate/spread.js';
 import { maxMeasured, numTried, tryLevels } from '../calibrate/try-levels.js';
@@ -28,9 +28,11 @@ import type { ModelProto } from '../onnx_pb.js';
 import type { TensorInfos } from '../shapes.js';
 import { toOnnxType } from '../tensors.js';
 import { addCodec, checkCodecId } from './add-codec.js';
-import { checkDecoder, encoderInputs, loadNetwork, readNetwork, runEncoder } from './check-networks.js';
+import { checkOutputs, encoderInputs, loadNetwork, readNetwork, runEncoder } from './check-networks.js';
 import { fitLatent } from './fit-latent.js';
+import { measureCodec, runCodec, withSegments } from './measure-codec.js';
 import type { TunedWeights } from './tuned-weights.js';
+import { checkTuned, writeTunedSegments } from './write-tuned.js';
 
 /** What importing is busy with. */
 export interface ImportProgress {
@@ -46,7 +48,7 @@ export interface ImportCodecOptions {
   id: string;
   /** The cut whose float32 tensors the encoder takes. */
   from: number;
-  /** The cut whose tensors the decoder gives: `from` or a later one. */
+  /** The cut where the codec lands, `from` or a later one: whose tensors the decoder, or the tuned segments behind it, give. */
   to: number;
   /** ONNX; a model from `readModel` where weights lie in other files. */
   encoder: Uint8Array | ModelProto;
@@ -96,15 +98,14 @@ const smallestStep = 2 ** -24;
  * ```
  */
 export async function importCodec(options: ImportCodecOptions): Promise<BuiltCodec> {
-  const { bundle, runtime, id, from, to, frames = [], onProgress } = options;
+  const { bundle, runtime, id, from, to, tuned, frames = [], onProgress } = options;
   const { manifest } = bundle;
   checkOptions(options);
-  if (options.tuned !== undefined) {
-    throw new IsthmusError('internal', `${id} cannot be imported with tuned segments yet.`);
-  }
   onProgress?.({ stage: 'check' });
   const encoder = await readNetwork('encoder', options.encoder, manifest, { from, to });
-  const decoder = await readNetwork('decoder', options.decoder, manifest, { from, to });
+  const decoder = await readNetwork('decoder', options.decoder, manifest, { from, to: tuned?.via ?? to });
+  const kind = tuned === undefined ? learnedCodec : tunedLearnedCodec;
+  const tunedBytes = tuned && writeTunedSegments(bundle, to, tuned);
   const measured = options.tables === undefined ? heldOutFrames(frames) : frames;
   // Frames at the cut, to fit and to measure on; without any, noise shows whether the networks run.
   const atCut =
@@ -117,17 +118,23 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
   const build = (tables: CalibratedTables, measures?: readonly LevelMeasure[]): Promise<BuiltCodec> =>
     buildCodec({
       id,
-      kind: learnedCodec,
+      kind,
       path: { from, to },
       levels: tables.levels.map((_, level) => ({ name: `level-${level}`, params: { ...measures?.[level] } })),
       tables: [learnedFiles.tables(id), tables],
       networks: [
         [learnedFiles.encoder(id), encoder],
         [learnedFiles.decoder(id), decoder],
+        ...(tunedBytes === undefined ? [] : [[learnedFiles.tuned(id), tunedBytes] as const]),
       ],
     });
   if (options.tables !== undefined) checkTables(options.tables, latents[0]!);
-  if (frames.length === 0 && options.tables !== undefined) return build(options.tables);
+  if (frames.length === 0 && options.tables !== undefined) {
+    const codec = await build(options.tables);
+    // Where nothing is measured, whether it runs at all.
+    await runCodec(codec, { bundle, runtime, kind, frame: atCut[0]! });
+    return codec;
+  }
 
   onProgress?.({ stage: 'fit' });
   const lastCut = manifest.cuts.length - 1;
@@ -138,8 +145,8 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
       const measure = async (tables: CalibratedTables, isFinal: boolean): Promise<LevelMeasure[]> =>
         tryLevels({
           manifest,
-          kind: learnedCodec,
-          codec: await build(tables),
+          kind,
+          codec: withSegments(bundle, await build(tables)),
           runtime,
           tail,
           comparison: createComparison(manifest),
@@ -156,32 +163,17 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
     });
   });
   onProgress?.({ stage: 'measure' });
-  return measure(codec, options, measured);
-}
-
-// As `isthmus split` measures all others, and on the scale of what it found for those of this cut.
-async function measure(
-  codec: BuiltCodec,
-  { bundle, runtime, clock, id }: ImportCodecOptions,
-  frames: readonly NamedTensors[],
-): Promise<BuiltCodec> {
-  const { manifest } = await measureLevels(addCodec(bundle, codec), {
-    runtime,
-    clock,
-    frames,
-    codecs: builtinCodecs,
-    only: [id],
-  });
-  const entry = manifest.codecs.find((candidate) => candidate.id === id);
-  return entry === undefined ? codec : { ...codec, entry };
+  return measureCodec(codec, { ...options, frames: measured, codecs: builtinCodecs });
 }
 
 function checkOptions(options: ImportCodecOptions): void {
-  const { bundle, id, from, to, tables, steps, frames = [] } = options;
+  const { bundle, id, from, to, tuned, tables, steps, frames = [] } = options;
   const { manifest } = bundle;
   checkCodecId(manifest, id);
   const cut = getCut(manifest, from);
-  const landing = getCut(manifest, to);
+  getCut(manifest, to);
+  if (tuned !== undefined) checkTuned(manifest, { from, to }, tuned.via);
+  const landing = getCut(manifest, tuned?.via ?? to);
   const lastCut = manifest.cuts.length - 1;
   if (to < from || from === lastCut) {
     throw new IsthmusError(
@@ -222,7 +214,7 @@ function checkOptions(options: ImportCodecOptions): void {
 
 /** Runs both networks; what the encoder makes of each frame. */
 async function checkNetworks(
-  { bundle: { manifest }, runtime, from, to, tables, steps }: ImportCodecOptions,
+  { bundle: { manifest }, runtime, from, to, tuned, tables, steps }: ImportCodecOptions,
   models: { encoder: Uint8Array; decoder: Uint8Array },
   frames: readonly NamedTensors[],
   onChecked: () => void,
@@ -235,7 +227,8 @@ async function checkNetworks(
     const decoder = await loadNetwork('decoder', models.decoder, runtime);
     try {
       const first = await runEncoder(encoder, feedsOf(frames[0]!));
-      await checkDecoder(decoder, first, getCut(manifest, to).tensors);
+      const { tensors } = getCut(manifest, tuned?.via ?? to);
+      await checkOutputs('decoder', decoder, { [learnedTensors.latent]: first }, tensors);
       if (decoder.inputNames.includes(learnedTensors.level) && tables === undefined && steps === undefined) {
         throw new IsthmusError(
           'usage/invalid',
