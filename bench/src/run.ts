@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { makeCifarModel } from './cifar/cifar.js';
 import { formatCodecBrowser, measureCodecBrowser } from './codec-browser.js';
 import { compareLinks, formatComparisons, type LinkComparison } from './link-sockets.js';
 import { ortVersion } from './onnxruntime.js';
@@ -40,22 +41,33 @@ const { values, positionals } = parseArgs({
     deadline: { type: 'string', multiple: true, default: ['200'] },
     duration: { type: 'string', default: '60' },
     memory: { type: 'string', default: '7000000' },
+    // Of cifar.
+    out: { type: 'string', default: 'bundles/cifar-10' },
+    epochs: { type: 'string', default: '16' },
+    limit: { type: 'string' },
+    rate: { type: 'string', default: '0.004' },
+    seed: { type: 'string', default: '1' },
   },
 });
 const name = positionals[0] ?? '';
 const threads = values.threads === undefined ? undefined : Number(values.threads);
 const benchmark = benchmarks[name];
-if (benchmark === undefined && name !== 'link-sockets') {
+const others: Readonly<Record<string, () => Promise<object>>> = {
+  'link-sockets': runLinkSockets,
+  cifar: runCifar,
+};
+if (benchmark === undefined && others[name] === undefined) {
   console.error(
     `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]
        npm run bench -- link-sockets --bundle FOLDER --images FOLDER --frames FILE --trace TRACE…
-         [--deadline MS]… [--duration S] [--memory BYTES] [--threads N] [--json FILE]`,
+         [--deadline MS]… [--duration S] [--memory BYTES] [--threads N] [--json FILE]
+       npm run bench -- cifar [--out FOLDER] [--epochs N] [--limit N] [--rate R] [--seed N] [--threads N] [--json FILE]`,
   );
   process.exit(2);
 }
 
 const loadBefore = loadavg()[0]!;
-const found = benchmark === undefined ? await runLinkSockets() : await runRounded(benchmark);
+const found = benchmark === undefined ? await others[name]!() : await runRounded(benchmark);
 if (values.json !== undefined) {
   const record = {
     benchmark: name,
@@ -107,4 +119,18 @@ async function runLinkSockets(): Promise<{ threads: number | 'default'; results:
   });
   console.log(`\nsockets, simulation\n\n${formatComparisons(results)}`);
   return { threads: threads ?? 'default', results };
+}
+
+async function runCifar(): Promise<object> {
+  const result = await makeCifarModel({
+    folder: values.out,
+    epochs: Number(values.epochs),
+    limit: values.limit === undefined ? undefined : Number(values.limit),
+    peakRate: Number(values.rate),
+    seed: Number(values.seed),
+    threads,
+  });
+  // Interrupted: there is nothing to record yet.
+  if (result === undefined) process.exit(0);
+  return { threads: threads ?? 'default', ...result };
 }

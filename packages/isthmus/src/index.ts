@@ -18,6 +18,7 @@ export { type LiveOptions, runLive } from './live/run-live.js';
 export { type ShapedReceiver, shapeReceiver } from './live/shape-receiver.js';
 export { pullModel } from './pull/pull-model.js';
 export type { PulledModel, PullOptions, PullProgress } from './pull/pull-options.js';
+export { pullPackageFiles } from './pull/pull-package-files.js';
 export { type FrameSet, type FrameTrial, parseFrameSet } from './rd/frame-set.js';
 export {
   createShaper,
