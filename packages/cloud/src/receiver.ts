@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import {
   builtinCodecs,
   type CodecKind,
-  createPixelsCodec,
+  createPictureCodecs,
   IsthmusError,
   type Runtime,
   systemClock,
@@ -247,7 +247,7 @@ export async function createReceiver(options: ReceiverOptions): Promise<Receiver
 }
 
 function defaultCodecs(): readonly CodecKind[] {
-  return [...builtinCodecs, createPixelsCodec(createSharpCoder())];
+  return [...builtinCodecs, ...createPictureCodecs(createSharpCoder())];
 }
 
 async function openModels(

@@ -5,7 +5,7 @@ import { basename, dirname, extname, join, resolve } from 'node:path';
 import {
   builtinCodecs,
   calibratedCodec,
-  createPixelsCodec,
+  createPictureCodecs,
   IsthmusError,
   type Manifest,
   type NamedTensors,
@@ -186,7 +186,7 @@ async function calibrate(
   const measured = await measureLevels(calibrated, {
     runtime,
     frames: heldOutFrames(frames),
-    codecs: [...builtinCodecs, createPixelsCodec(createSharpCoder())],
+    codecs: [...builtinCodecs, ...createPictureCodecs(createSharpCoder())],
     clock: systemClock,
     onProgress: ({ cut, numCuts }) => progress.show(`${model}: measure ${cut}/${numCuts}`),
   });

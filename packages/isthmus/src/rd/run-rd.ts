@@ -4,7 +4,7 @@ import {
   type Clock,
   type CodecEntry,
   type CodecKind,
-  createPixelsCodec,
+  createPictureCodecs,
   IsthmusError,
   isIsthmusError,
   type Manifest,
@@ -67,7 +67,7 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
       `${manifest.model} does not take pictures. Say how when splitting: isthmus split --picture …`,
     );
   }
-  const kinds: readonly CodecKind[] = [...builtinCodecs, createPixelsCodec(createSharpCoder())];
+  const kinds: readonly CodecKind[] = [...builtinCodecs, ...createPictureCodecs(createSharpCoder())];
   const methods = chooseMethods(options, kinds);
   const { scorer, names } = await chooseTruth(options);
   const readFrame = createFrameReader(options.images, preprocess, manifest.cuts[0]!.tensors[0]!.name);

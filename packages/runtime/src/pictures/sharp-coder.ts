@@ -19,10 +19,10 @@ const encoders: Readonly<Record<PictureFormat, (picture: Sharp, quality: number)
  *
  * @example
  * ```ts
- * import { builtinCodecs, createPixelsCodec } from '@isthmus/core';
+ * import { builtinCodecs, createPictureCodecs } from '@isthmus/core';
  * import { createSharpCoder } from '@isthmus/runtime/pictures';
  *
- * const codecs = [...builtinCodecs, createPixelsCodec(createSharpCoder())];
+ * const codecs = [...builtinCodecs, ...createPictureCodecs(createSharpCoder())];
  * ```
  */
 export function createSharpCoder(): PictureCoder {
