@@ -25,6 +25,7 @@ export interface ReceiverStats {
   keptResultBytes: number;
   receivedBytes: number;
   sentBytes: number;
+  /** Spans loaded; what they and the decoders in use take, by estimate; and spans loaded so far. */
   spans: { loaded: number; numBytes: number; loads: number };
 }
 
@@ -106,7 +107,7 @@ export function createMetrics(readStats: () => ReceiverStats): Metrics {
   gauge('running_requests', 'Requests being decoded or run.', (stats) => stats.running);
   gauge('pending_bytes', 'Bytes of requests and results under way.', (stats) => stats.pendingBytes);
   gauge('kept_result_bytes', 'Bytes of results kept for lost clients.', (stats) => stats.keptResultBytes);
-  gauge('span_bytes', 'Estimated bytes of loaded spans.', (stats) => stats.spans.numBytes);
+  gauge('span_bytes', 'Estimated bytes of loaded spans and of decoders.', (stats) => stats.spans.numBytes);
   gauge('span_loads', 'Spans loaded so far.', (stats) => stats.spans.loads);
   gauge('received_bytes', 'Bytes of WebSocket messages received so far.', (stats) => stats.receivedBytes);
   gauge('sent_bytes', 'Bytes of WebSocket messages sent so far.', (stats) => stats.sentBytes);

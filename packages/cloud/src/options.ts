@@ -46,13 +46,16 @@ export interface ReceiverOptions {
    */
   allowedOrigins?: readonly string[] | '*';
   limits?: Partial<ReceiverLimits>;
-  /** @default builtinCodecs, and `pixels` if the package sharp is installed */
+  /** @default builtinCodecs, and those of pictures if the package sharp is installed */
   codecs?: readonly CodecKind[];
   /** @default systemClock */
   clock?: Clock;
   /** @default nothing is logged */
   logger?: Logger;
-  /** Memory for loaded spans, estimated from their files; what was used longest ago is dropped. @default 2 GiB */
+  /**
+   * Memory for loaded spans and decoders, estimated from their files; what was used longest ago is dropped.
+   * @default 2 GiB
+   */
   maxSpanBytes?: number;
   /**
    * Requests being decoded or run at once. The default runtime runs one at a time: with 2, the next is decoded

@@ -1,6 +1,7 @@
 import {
   type Clock,
   checkCrc,
+  type DecodeWatch,
   encodeResultPacket,
   IsthmusError,
   type RequestHeader,
@@ -55,6 +56,7 @@ export class RequestScheduler {
   readonly #options: RequestSchedulerOptions;
   readonly #waiting: Job[] = [];
   readonly #running = new Set<Job>();
+  readonly #cancelled = new WeakSet<Job>();
   #meanServiceMs = firstGuessMs;
 
   constructor(options: RequestSchedulerOptions) {
@@ -93,10 +95,16 @@ export class RequestScheduler {
     this.#next();
   }
 
-  /** Takes a job out of the queue. One that runs goes on, since a model cannot be stopped; its `done` may be called. */
+  /**
+   * Takes a job out of the queue. A model that runs cannot be stopped, but the job's next one does not begin; its `done`
+   * may be called.
+   */
   cancel(job: Job): void {
     const index = this.#waiting.indexOf(job);
-    if (index < 0) return;
+    if (index < 0) {
+      this.#cancelled.add(job);
+      return;
+    }
     this.#waiting.splice(index, 1);
     job.release();
   }
@@ -141,19 +149,42 @@ export class RequestScheduler {
   async #answer(job: Job, timing: Timing): Promise<Uint8Array> {
     const { clock, spans } = this.#options;
     const { model, header } = job;
-    this.#checkDeadline(job);
+    this.#checkWanted(job);
     const decodeStartMs = clock.now();
+    let waitedMs = 0;
+    const watch = this.#watch(job, (durationMs) => {
+      waitedMs += durationMs;
+    });
     const payload = job.packet.subarray(requestHeaderBytes);
     checkCrc(payload, header.crc);
-    const tensors = await getDecoder(model, header).decode(payload, header);
-    timing.decodeMs = clock.now() - decodeStartMs;
-    this.#checkDeadline(job);
+    const tensors = await spans.decode(model.bundle, header.codec, getDecoder(model, header), (decoder) =>
+      decoder.decode(payload, header, watch),
+    );
+    timing.decodeMs = Math.max(0, clock.now() - decodeStartMs - waitedMs);
+    this.#checkWanted(job);
     const { outputs, durationMs } = await spans.run(model.bundle, header.to, tensors);
     timing.runMs = durationMs;
     return encodeResultPacket(outputs);
   }
 
-  #checkDeadline({ header, firstMs }: Job): void {
+  /** Tells a decoder's waiting for its networks, and for other jobs that are running, from its work. */
+  #watch(job: Job, onWaited: (durationMs: number) => void): DecodeWatch {
+    const { clock } = this.#options;
+    return {
+      wait: async (begin, workMs) => {
+        this.#checkWanted(job);
+        const startMs = clock.now();
+        const value = await begin();
+        onWaited(Math.max(0, clock.now() - startMs - workMs(value)));
+        return value;
+      },
+    };
+  }
+
+  /** Before each step that takes long. @throws IsthmusError `request/cancelled`, `request/deadline` */
+  #checkWanted(job: Job): void {
+    if (this.#cancelled.has(job)) throw new IsthmusError('request/cancelled', 'Cancelled, as asked.');
+    const { header, firstMs } = job;
     const lateMs = this.#options.clock.now() - firstMs - header.deadlineMs;
     if (header.deadlineMs > 0 && lateMs > 0) {
       throw new IsthmusError(

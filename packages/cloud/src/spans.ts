@@ -1,5 +1,7 @@
 import {
+  codecBytes,
   composeSpan,
+  type Decoder,
   describeSpan,
   IsthmusError,
   isIsthmusError,
@@ -25,21 +27,26 @@ export interface SpanPoolOptions {
   onLoad?: (bundle: Bundle, span: Span) => void;
 }
 
-interface Loaded {
+interface Held {
   key: string;
   numBytes: number;
-  session: Promise<RuntimeSession>;
+  release: () => Promise<void>;
   /** Runs under way; what is in use is not dropped. */
   users: number;
 }
 
+interface Loaded extends Held {
+  session: Promise<RuntimeSession>;
+}
+
 /**
- * The loaded suffixes [from, last) of all models: loaded when first asked for, once however many ask, and dropped,
- * least recently used first, when together they take more than `maxBytes`.
+ * The loaded suffixes [from, last) of all models, and the decoders in use: loaded when first asked for, once however
+ * many ask, and dropped, least recently used first, when together they take more than `maxBytes`.
  */
 export class SpanPool {
   readonly #options: SpanPoolOptions;
-  // In the order of last use.
+  // All that is held, in the order of last use; and of it the spans.
+  readonly #held = new Map<string, Held>();
   readonly #loaded = new Map<string, Loaded>();
   #lastLoad: Promise<unknown> = Promise.resolve();
   #loads = 0;
@@ -75,7 +82,7 @@ export class SpanPool {
         return inOrder(last.tensors, { ...tensors, ...outputs }, durationMs);
       } catch (error) {
         if (!isIsthmusError(error, 'runtime/crashed')) throw error;
-        if (this.#loaded.get(loaded.key) === loaded) this.#loaded.delete(loaded.key);
+        this.#forget(loaded);
         if (attempt > 1) throw error;
       } finally {
         loaded.users--;
@@ -84,20 +91,65 @@ export class SpanPool {
     }
   }
 
+  /**
+   * Decodes with a codec, whose networks and tables count from now on, until they are dropped for something else.
+   *
+   * @param codec Its index in the manifest.
+   * @throws what `decode` throws
+   */
+  async decode<Value>(
+    bundle: Bundle,
+    codec: number,
+    decoder: Decoder,
+    decode: (decoder: Decoder) => Promise<Value>,
+  ): Promise<Value> {
+    const entry = bundle.manifest.codecs[codec];
+    const numBytes = entry === undefined ? 0 : codecBytes(entry, 'decoder');
+    if (numBytes === 0) return decode(decoder);
+    const key = `decoder ${bundle.sha256} ${codec}`;
+    const held = this.#held.get(key) ?? {
+      key,
+      numBytes,
+      release: async () => decoder.release?.(),
+      users: 0,
+    };
+    held.users++;
+    this.#touch(held);
+    this.#trim(0);
+    try {
+      return await decode(decoder);
+    } finally {
+      held.users--;
+      this.#trim(0);
+    }
+  }
+
   /** Drops every span, once its runs are done; for a runtime that lives on after the receiver. */
   async close(): Promise<void> {
-    const all = [...this.#loaded.values()];
+    const all = [...this.#held.values()];
+    this.#held.clear();
     this.#loaded.clear();
-    await Promise.allSettled(all.map(async ({ session }) => (await session).release()));
+    await Promise.allSettled(all.map(({ release }) => release()));
   }
 
   #acquire(bundle: Bundle, span: Span): Loaded {
-    const key = `${bundle.sha256} ${span.from}`;
+    const key = `span ${bundle.sha256} ${span.from}`;
     const loaded = this.#loaded.get(key) ?? this.#start(key, bundle, span);
     loaded.users++;
-    this.#loaded.delete(key);
     this.#loaded.set(key, loaded);
+    this.#touch(loaded);
     return loaded;
+  }
+
+  #touch(held: Held): void {
+    this.#held.delete(held.key);
+    this.#held.set(held.key, held);
+  }
+
+  #forget(held: Held): void {
+    if (this.#held.get(held.key) !== held) return;
+    this.#held.delete(held.key);
+    this.#loaded.delete(held.key);
   }
 
   #start(key: string, bundle: Bundle, span: Span): Loaded {
@@ -111,26 +163,25 @@ export class SpanPool {
       this.#options.onLoad?.(bundle, span);
       return ready;
     });
-    const loaded: Loaded = { key, numBytes, session, users: 0 };
-    this.#lastLoad = session.catch(() => {
-      if (this.#loaded.get(key) === loaded) this.#loaded.delete(key);
-    });
+    const release = async (): Promise<void> => (await session).release();
+    const loaded: Loaded = { key, numBytes, session, release, users: 0 };
+    this.#lastLoad = session.catch(() => this.#forget(loaded));
     return loaded;
   }
 
   /** Makes room for `comingBytes` more. */
   #trim(comingBytes: number): void {
-    for (const loaded of this.#loaded.values()) {
+    for (const held of this.#held.values()) {
       if (this.#numBytes() + comingBytes <= this.#options.maxBytes) return;
-      if (loaded.users > 0) continue;
-      this.#loaded.delete(loaded.key);
-      // Whether releasing failed changes nothing: the session is not used again.
-      loaded.session.then((session) => session.release()).catch(() => {});
+      if (held.users > 0) continue;
+      this.#forget(held);
+      // Whether releasing failed changes nothing: what was loaded is not used again.
+      held.release().catch(() => {});
     }
   }
 
   #numBytes(): number {
-    return [...this.#loaded.values()].reduce((sum, loaded) => sum + loaded.numBytes, 0);
+    return [...this.#held.values()].reduce((sum, { numBytes }) => sum + numBytes, 0);
   }
 }
 

@@ -73,11 +73,15 @@ export async function answerSplit(
   }
   const span = await runSpanWhenUp(context, plan.from, frame);
   const encodeStartMs = clock.now();
-  const encoder = await lifetime.race(bundle.encoder(plan.codec));
-  const encoderMs = clock.now();
-  const payload = await lifetime.race(encoder.encode(span.tensors, plan));
+  const payload = await lifetime.race(
+    bundle.encoders.use(plan, async (encoder) => {
+      const encoderMs = clock.now();
+      const encoded = await encoder.encode(span.tensors, plan);
+      controller.encoded({ ...plan, durationMs: clock.now() - encoderMs, numBytes: encoded.byteLength });
+      return encoded;
+    }),
+  );
   const sendMs = clock.now();
-  controller.encoded({ ...plan, durationMs: sendMs - encoderMs, numBytes: payload.byteLength });
   const packet = encodeRequestPacket(
     {
       from: plan.from,

@@ -1,16 +1,15 @@
 import {
   type CodecKind,
-  type Encoder,
-  findCodecKind,
-  IsthmusError,
   type Manifest,
   manifestLimits,
   parseManifest,
   type Runtime,
   sha256Hex,
 } from '@isthmus/core';
+import { createEncoders, type Encoders } from './encoders.js';
 import { createPrepareFrame, type PrepareFrame } from './frame.js';
 import type { HttpGet } from './http.js';
+import { createMemory } from './memory.js';
 import type { ReadFile } from './segments.js';
 import { createSpans, type Spans } from './spans.js';
 
@@ -21,8 +20,9 @@ export interface Bundle {
   readonly sha256: string;
   readonly spans: Spans;
   readonly prepareFrame: PrepareFrame;
-  /** The encoder of that codec, made when first wanted. */
-  encoder(codec: string): Promise<Encoder>;
+  readonly encoders: Encoders;
+  /** Gives the memory of spans and encoders back, as soon as their runs have ended. */
+  release(): Promise<void>;
 }
 
 /**
@@ -44,33 +44,21 @@ export interface BundleOptions {
   readFile: ReadFile;
   runtime: Runtime;
   codecs: readonly CodecKind[];
+  /** Loaded spans and encoders together stay below this; what runs now is kept. */
   maxDeviceBytes: number;
   /** A span of this bundle has become ready to run, or is no longer. */
   onSpan: (to: number, isReady: boolean) => void;
 }
 
 export function createBundle(options: BundleOptions): Bundle {
-  const { manifest, sha256, readFile, runtime, codecs } = options;
-  const encoders = new Map<string, Promise<Encoder>>();
-
-  const createEncoder = async (codec: string): Promise<Encoder> => {
-    const entry = manifest.codecs.find(({ id }) => id === codec);
-    if (entry === undefined) throw new IsthmusError('codec/unknown', `There is no codec ${codec}.`);
-    return findCodecKind(codecs, entry).createEncoder({ manifest, entry, readFile, runtime });
-  };
-
+  const { manifest, sha256, maxDeviceBytes } = options;
+  const memory = createMemory(maxDeviceBytes);
   return {
     manifest,
     sha256,
-    spans: createSpans({ ...options, onChange: options.onSpan }),
+    spans: createSpans({ ...options, memory, onChange: options.onSpan }),
     prepareFrame: createPrepareFrame(manifest),
-    encoder(codec) {
-      const existing = encoders.get(codec);
-      if (existing !== undefined) return existing;
-      const created = createEncoder(codec);
-      encoders.set(codec, created);
-      created.catch(() => encoders.delete(codec));
-      return created;
-    },
+    encoders: createEncoders({ ...options, memory }),
+    release: memory.release,
   };
 }

@@ -114,7 +114,7 @@ function createSession<Frame>(
     bundle = created;
     // Packets of the old bundle mean nothing to the receiver; their frames are run again.
     uplink.failPending(linkLost('The receiver came back with another bundle.'));
-    await old?.spans.release().catch(() => {});
+    await old?.release();
   };
 
   const uplink = createUplink({
@@ -274,13 +274,13 @@ function createSession<Frame>(
   };
 
   const prepare = async (plan: Plan): Promise<void> => {
-    const { manifest, spans, encoder } = current();
+    const { manifest, spans, encoders } = current();
     plans.check(manifest, plan);
     const lifetime = createLifetime({ clock, parent: life });
     try {
       const to = plan.kind === 'local' ? manifest.cuts.length - 1 : plan.from;
       await lifetime.race(spans.load(to));
-      if (plan.kind === 'split') await lifetime.race(encoder(plan.codec));
+      if (plan.kind === 'split') await lifetime.race(encoders.use(plan, async () => {}));
     } finally {
       lifetime.dispose();
     }
@@ -292,7 +292,7 @@ function createSession<Frame>(
       uplink.close(reason);
       life.end(reason);
       events.emit('close', { error });
-      await bundle?.spans.release().catch(() => {});
+      await bundle?.release();
       if (options.ownsRuntime) await options.runtime.close();
     })();
     return closed;

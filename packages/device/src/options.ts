@@ -2,7 +2,7 @@ import {
   builtinCodecs,
   type Clock,
   type CodecKind,
-  createPixelsCodec,
+  createPictureCodecs,
   IsthmusError,
   type Runtime,
   systemClock,
@@ -30,7 +30,7 @@ export interface ConnectOptions {
    * @default 1 where the plan is `auto` and the target has a deadline, else unlimited
    */
   maxQueuedFrames?: number;
-  /** Memory for the device's segments, estimated from their files and activations. @default 536_870_912 */
+  /** Memory for the device's segments and encoders, estimated from files and activations. @default 536_870_912 */
   maxDeviceBytes?: number;
   /**
    * Whether the device may answer alone: when `auto` finds that best, and when the link is gone.
@@ -55,7 +55,7 @@ export interface ConnectOptions {
   maxResultBytes?: number;
   /** Ends connecting, not the session. @default none */
   signal?: AbortSignal;
-  /** @default builtinCodecs, and `pixels` with the platform's picture encoders */
+  /** @default builtinCodecs, and those of pictures with the platform's picture encoders */
   codecs?: readonly CodecKind[];
   /** @default the platform's own, or the `ws` package in Node */
   webSocket?: OpenWebSocket;
@@ -106,7 +106,7 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
     pingIntervalMs: 5_000,
     pingTimeoutMs: 15_000,
     maxResultBytes: 67_108_864,
-    codecs: [...builtinCodecs, createPixelsCodec(platform.createPictureCoder())],
+    codecs: [...builtinCodecs, ...createPictureCodecs(platform.createPictureCoder())],
     webSocket: platform.openWebSocket,
     // Browsers insist that fetch is called on the page.
     fetch: (input, init) => globalThis.fetch(input, init),

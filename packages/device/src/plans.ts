@@ -78,11 +78,13 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
   const control = ({ manifest }: Bundle, constraints: Constraints): Controller =>
     createController({ manifest, clock, constraints, objective: target.objective, energy: target.energy });
 
-  // Tables come with the span: the first frame would wait for them.
-  const warm = async ({ manifest, encoder }: Bundle, from: number): Promise<void> => {
-    if (options.plan !== 'auto') return;
-    const ids = manifest.codecs.filter(({ paths }) => paths.some((path) => path.from === from));
-    await Promise.allSettled(ids.map(({ id }) => encoder(id)));
+  // Encoders come with the span: the first frame would wait for them.
+  const warm = async (bundle: Bundle, from: number): Promise<void> => {
+    if (options.plan !== 'auto' || used?.bundle !== bundle) return;
+    // One after another, so that each sees what room the others have left.
+    for (const codec of used.controller.codecs(from)) {
+      await bundle.encoders.warm({ codec, from }).catch(() => {});
+    }
   };
 
   return {
@@ -134,8 +136,11 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
       ready.set(bundle, cuts);
       if (isReady) cuts.add(to);
       else cuts.delete(to);
-      if (!isReady && used?.bundle === bundle) used.controller.spanDropped(to);
-      if (!isReady) return;
+      if (!isReady) {
+        if (used?.bundle === bundle) used.controller.spanDropped(to);
+        void bundle.encoders.keep((from) => from === 0 || cuts.has(from)).catch(() => {});
+        return;
+      }
       void warm(bundle, to).then(() => {
         if (used?.bundle === bundle && cuts.has(to)) used.controller.spanReady(to);
       });

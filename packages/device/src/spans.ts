@@ -1,16 +1,17 @@
 import {
   composeSpan,
   describeSpan,
+  getCut,
   IsthmusError,
   isIsthmusError,
   type Manifest,
   type NamedTensors,
   type Runtime,
   type RuntimeSession,
-  type Span,
   type Tensor,
 } from '@isthmus/core';
 import { deviceBytes } from '@isthmus/planner';
+import type { Holding, Memory } from './memory.js';
 import type { ReadFile } from './segments.js';
 
 /** The tensors of the cut a span ends at, and how long the model ran. */
@@ -27,134 +28,89 @@ export interface Spans {
   load(to: number): Promise<void>;
   /** Gives the memory of a span back, as soon as its runs have ended. */
   drop(to: number): Promise<void>;
-  /** Releases every session as soon as its runs have ended. */
-  release(): Promise<void>;
 }
 
 export interface SpansOptions {
   manifest: Manifest;
   readFile: ReadFile;
   runtime: Runtime;
-  /** Loaded spans together stay below this, the least recently used going first; what runs now is kept. */
+  memory: Memory;
   maxDeviceBytes: number;
   /** A span has become ready to run, or is no longer. */
-  onChange?: (to: number, isReady: boolean) => void;
+  onChange: (to: number, isReady: boolean) => void;
 }
 
-interface Loaded {
-  span: Span;
-  numBytes: number;
-  session: Promise<RuntimeSession>;
-  /** Runs under way; a span in use is not dropped. */
-  users: number;
-}
+const keyOf = (to: number): string => `span ${to}`;
 
 /**
  * @throws IsthmusError from what it returns: `bundle/no-such-cut`, `request/invalid-plan` for a span larger than
  * `maxDeviceBytes`, and as {@link ReadFile} and {@link Runtime}
  */
 export function createSpans(options: SpansOptions): Spans {
-  const { manifest, readFile, runtime, maxDeviceBytes, onChange = () => {} } = options;
-  // By the cut where it ends; in the order of last use.
-  const loaded = new Map<number, Loaded>();
+  const { manifest, readFile, runtime, memory, maxDeviceBytes, onChange } = options;
 
-  const forget = (to: number): void => {
-    loaded.delete(to);
-    onChange(to, false);
-  };
-  const drop = async (to: number, entry: Loaded): Promise<void> => {
-    if (loaded.get(to) === entry) forget(to);
-    const session = await entry.session.catch(() => undefined);
-    await session?.release();
-  };
+  const holdings = new Map<number, Holding<RuntimeSession>>();
 
-  const makeRoom = async (numBytes: number): Promise<void> => {
-    let total = [...loaded.values()].reduce((sum, entry) => sum + entry.numBytes, numBytes);
-    for (const [to, entry] of [...loaded]) {
-      if (total <= maxDeviceBytes) return;
-      if (entry.users > 0) continue;
-      total -= entry.numBytes;
-      await drop(to, entry);
-    }
-  };
-
-  const loadSession = async (span: Span, numBytes: number): Promise<RuntimeSession> => {
-    await makeRoom(numBytes);
-    const bodies = await Promise.all(span.files.map(readFile));
-    return runtime.load(composeSpan(manifest, span, bodies));
-  };
-
-  const open = (to: number): Loaded => {
-    const existing = loaded.get(to);
-    if (existing !== undefined) {
-      loaded.delete(to);
-      loaded.set(to, existing);
-      return existing;
-    }
+  const holdingOf = (to: number): Holding<RuntimeSession> => {
+    const existing = holdings.get(to);
+    if (existing !== undefined) return existing;
     const span = describeSpan(manifest, 0, to);
     const numBytes = deviceBytes(manifest, to);
-    if (numBytes > maxDeviceBytes) {
-      throw new IsthmusError(
-        'request/invalid-plan',
-        `Running up to cut ${to} takes ${numBytes} bytes; maxDeviceBytes is ${maxDeviceBytes}. Choose an earlier cut or allow more.`,
-        { details: { cut: to, numBytes, maxDeviceBytes } },
-      );
-    }
-    const entry: Loaded = { span, numBytes, users: 0, session: loadSession(span, numBytes) };
-    // A later call shall try again.
-    entry.session.then(
-      () => loaded.get(to) === entry && onChange(to, true),
-      () => loaded.get(to) === entry && loaded.delete(to),
-    );
-    loaded.set(to, entry);
-    return entry;
+    checkRoom(`Running up to cut ${to}`, numBytes, maxDeviceBytes, { cut: to });
+    const holding: Holding<RuntimeSession> = {
+      key: keyOf(to),
+      numBytes,
+      load: async () =>
+        runtime.load(composeSpan(manifest, span, await Promise.all(span.files.map(readFile)))),
+      release: (session) => session.release(),
+      onChange: (isReady) => onChange(to, isReady),
+    };
+    holdings.set(to, holding);
+    return holding;
   };
 
   const use = async <Value>(
     to: number,
-    work: (session: RuntimeSession, span: Span) => Promise<Value>,
+    work: (session: RuntimeSession) => Promise<Value>,
   ): Promise<Value> => {
-    const entry = open(to);
-    entry.users++;
     try {
-      return await work(await entry.session, entry.span);
+      return await memory.use(holdingOf(to), work);
     } catch (error) {
       // Sessions do not outlive the worker that held them.
-      if (isIsthmusError(error, 'runtime/crashed')) for (const at of [...loaded.keys()]) forget(at);
+      if (isIsthmusError(error, 'runtime/crashed')) void memory.release();
       throw error;
-    } finally {
-      entry.users--;
-      if (entry.users === 0 && loaded.get(to) !== entry) await drop(to, entry);
     }
   };
 
   return {
     async run(to, frame) {
       if (to === 0) return { tensors: frame, durationMs: 0 };
-      return use(to, async (session, span) => {
-        // A tensor of both cuts only passes through; the model need not carry it.
-        const passing = span.outputs.filter(({ name }) => Object.hasOwn(frame, name));
-        const fetches = span.outputs.map(({ name }) => name).filter((name) => !Object.hasOwn(frame, name));
-        const { outputs, durationMs } = await session.run(frame, fetches);
-        const tensors: Record<string, Tensor> = { ...outputs };
-        for (const { name } of passing) tensors[name] = frame[name]!;
-        return { tensors, durationMs };
-      });
+      const names = getCut(manifest, to).tensors.map(({ name }) => name);
+      // A tensor of both cuts only passes through; the model need not carry it.
+      const fetches = names.filter((name) => !Object.hasOwn(frame, name));
+      const { outputs, durationMs } = await use(to, (session) => session.run(frame, fetches));
+      const tensors: Record<string, Tensor> = { ...outputs };
+      for (const name of names) if (Object.hasOwn(frame, name)) tensors[name] = frame[name]!;
+      return { tensors, durationMs };
     },
     async load(to) {
       if (to > 0) await use(to, async () => {});
     },
-    async drop(to) {
-      const entry = loaded.get(to);
-      if (entry === undefined) return;
-      if (entry.users === 0) await drop(to, entry);
-      // Whoever runs it now lets it go.
-      else forget(to);
-    },
-    async release() {
-      const entries = [...loaded];
-      loaded.clear();
-      await Promise.all(entries.map(([to, entry]) => (entry.users === 0 ? drop(to, entry) : undefined)));
-    },
+    drop: (to) => memory.drop(keyOf(to)),
   };
+}
+
+/** @throws IsthmusError `request/invalid-plan` */
+export function checkRoom(
+  what: string,
+  numBytes: number,
+  maxDeviceBytes: number,
+  details: Record<string, unknown>,
+): void {
+  if (numBytes <= maxDeviceBytes) return;
+  throw new IsthmusError(
+    'request/invalid-plan',
+    `${what} takes ${numBytes} bytes; maxDeviceBytes is ${maxDeviceBytes}. Choose an earlier cut or allow more.`,
+    { details: { ...details, numBytes, maxDeviceBytes } },
+  );
 }

@@ -95,6 +95,8 @@ export interface FrameToPlan {
 /** Chooses a plan for every frame, and learns from what came of it. */
 export interface Controller {
   decide(frame?: FrameToPlan): Decision;
+  /** Ids of the codecs that plans from that cut may use: those whose encoders are worth having ready. */
+  codecs(from: number): readonly string[];
   /** A frame was given up undecided, for a later one: it counts for the pace at which frames come. */
   dropped(frame: { capturedMs: number }): void;
   /** The span from cut 0 to that cut is loaded. The empty one, to cut 0, always is. */
@@ -198,6 +200,11 @@ export function createController(options: ControllerOptions): Controller {
         ...common,
       };
     },
+    codecs: (from) => [
+      ...new Set(
+        candidates.flatMap(({ plan }) => (plan.kind === 'split' && plan.from === from ? [plan.codec] : [])),
+      ),
+    ],
     dropped: ({ capturedMs }) => interval.add(capturedMs),
     spanReady: spans.ready,
     spanDropped: spans.dropped,

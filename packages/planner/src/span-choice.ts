@@ -70,6 +70,9 @@ export function createSpanChoice(options: {
       (most, plan) => (plan.deviceCut === index ? Math.max(most, plan.deviceBytes) : most),
       deviceBytes(manifest, index),
     ),
+    // Of all of them: those that plans use come with the span.
+    encoderBytes: encoderBytes(candidates, index, deviceBytes(manifest, index)),
+    isNew: true,
     files: index === 0 ? [] : describeSpan(manifest, 0, index).files,
     // What the cut would have gained over what was taken, a frame, as a share of the larger utility.
     gain: 0,
@@ -83,7 +86,10 @@ export function createSpanChoice(options: {
 
   const costMs = (cut: (typeof cuts)[number]): number => {
     const missing = cut.files.filter(({ path }) => !fetched.has(path));
-    const missingBytes = missing.reduce((sum, { numBytes }) => sum + numBytes, 0);
+    const missingBytes = missing.reduce(
+      (sum, { numBytes }) => sum + numBytes,
+      cut.isNew ? cut.encoderBytes : 0,
+    );
     return 1000 * (missingBytes / tuning.downloadBytesPerSecond + cut.bytes / tuning.loadBytesPerSecond);
   };
 
@@ -109,7 +115,10 @@ export function createSpanChoice(options: {
     isReady: (cut) => held.has(cut),
     ready(cut) {
       held.add(cut);
-      for (const { path } of cuts[cut]?.files ?? []) fetched.add(path);
+      const known = cuts[cut];
+      if (known === undefined) return;
+      known.isNew = false;
+      for (const { path } of known.files) fetched.add(path);
     },
     dropped(cut) {
       if (cut > 0) held.delete(cut);
@@ -143,4 +152,14 @@ export function createSpanChoice(options: {
 
 function gainOver(taken: number, utility: number): number {
   return (utility - taken) / Math.max(Math.abs(utility), Math.abs(taken), 1e-9);
+}
+
+/** Of the encoders of all codecs that plans from a cut use, together. */
+function encoderBytes(candidates: readonly Candidate[], cut: number, spanBytes: number): number {
+  const ofCoder = new Map(
+    candidates.flatMap(({ plan, deviceCut, deviceBytes }) =>
+      plan.kind === 'split' && deviceCut === cut ? [[plan.codec, deviceBytes - spanBytes] as const] : [],
+    ),
+  );
+  return [...ofCoder.values()].reduce((sum, numBytes) => sum + numBytes, 0);
 }

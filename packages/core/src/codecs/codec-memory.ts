@@ -3,16 +3,19 @@ import type { CodecEntry, FileRef } from '../manifest.js';
 /** The half of a codec that runs on the device, or the one that runs in the cloud. */
 export type CodecHalf = 'encoder' | 'decoder';
 
-const otherHalf: Readonly<Record<CodecHalf, CodecHalf>> = { encoder: 'decoder', decoder: 'encoder' };
 // What a coder makes of the integer tables: prices of values, and, to decode, whose each slot of each table is.
 const layoutBytes: Readonly<Record<CodecHalf, number>> = { encoder: 131_072, decoder: 2_621_440 };
 
 /**
- * The files that one half of a codec may need: all but the networks of the other, which are named for it
- * (`codecs/ID/decoder.onnx`, `codecs/ID/encoder-1.onnx`).
+ * The files that one half of a codec may need, by their names: `codecs/ID/encoder.onnx`, `encoder-1.onnx` only the
+ * encoder, `tables.json` both, any other only the decoder.
  */
 function filesOfHalf({ files }: CodecEntry, half: CodecHalf): FileRef[] {
-  return files.filter(({ path }) => !(path.split('/').at(-1) ?? '').startsWith(otherHalf[half]));
+  return files.filter(({ path }) => {
+    const name = path.split('/').at(-1) ?? '';
+    const isOfEncoder = name.startsWith('encoder');
+    return half === 'encoder' ? isOfEncoder || name.startsWith('tables') : !isOfEncoder;
+  });
 }
 
 /**
