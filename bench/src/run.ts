@@ -43,9 +43,9 @@ const { values, positionals } = parseArgs({
     memory: { type: 'string', default: '7000000' },
     // Of cifar.
     out: { type: 'string', default: 'bundles/cifar-10' },
-    epochs: { type: 'string', default: '16' },
+    epochs: { type: 'string', default: '14' },
     limit: { type: 'string' },
-    rate: { type: 'string', default: '0.004' },
+    rate: { type: 'string', default: '0.005' },
     seed: { type: 'string', default: '1' },
   },
 });
