@@ -28,7 +28,13 @@ export { createPictureCodecs } from './codecs/picture-codecs.js';
 export type { PictureCoder } from './codecs/picture-frame.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
 export { createPixelsCodec } from './codecs/pixels.js';
-export { formatTunedSegments, type TunedSegments, type TunedTensor } from './codecs/tuned-segments.js';
+export {
+  formatTunedSegments,
+  type PackedSegments,
+  parseTunedSegments,
+  type TunedSegments,
+  type TunedTensor,
+} from './codecs/tuned-segments.js';
 export { AdaptiveDecoder } from './entropy/adaptive-decoder.js';
 export { AdaptiveEncoder } from './entropy/adaptive-encoder.js';
 export { symbolContexts, valueContexts } from './entropy/adaptive-model.js';
