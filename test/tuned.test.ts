@@ -8,7 +8,7 @@ import {
 } from '@isthmus/core';
 import { connect, createMemoryCache, type Frame, type Plan, type Session } from '@isthmus/device';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { relativeDifference, writeFixture } from './support/fixture.js';
+import { relativeDifference, withBundle, writeFixture } from './support/fixture.js';
 import { type ReceiverProcess, serve } from './support/process.js';
 import { createStage, gateRuntime, until } from './support/receivers.js';
 import { brightness, makeTunedFixture, type TunedFixture } from './support/tuned.js';
@@ -89,6 +89,47 @@ describe('through sockets', () => {
     }
     expect(relativeDifference(adapted.tensors.features!, picture.tensors.features!)).toBeGreaterThan(0.15);
     expect([...fetched].filter((path) => path.startsWith('codecs/'))).toEqual([]);
+  });
+});
+
+describe('who knows them', () => {
+  const target = { objective: { kind: 'bytes' }, minQuality: 0.2 } as const;
+
+  test('is auto, unless the device or the receiver is older than tuned segments', async () => {
+    const older = builtinCodecs.filter(({ kind, version }) => kind !== 'learned' || version === 1);
+    const { manifest } = fixture;
+    const codecs = manifest.codecs.filter(({ id }) => ['raw', 'learned-tuned'].includes(id));
+    const only = {
+      ...fixture,
+      ...(await withBundle(fixture, { manifest: { ...manifest, codecs }, files: fixture.files })),
+    };
+    for (const [onDevice, atReceiver, codec] of [
+      [builtinCodecs, builtinCodecs, 'learned-tuned'],
+      [older, builtinCodecs, 'raw'],
+      [builtinCodecs, older, 'raw'],
+    ] as const) {
+      const { url } = await stage.open(only, { codecs: atReceiver });
+      const session: Session<Frame> = await connect(url, {
+        ...{ model: 'two-heads', runtime: fixture.runtime, cache: createMemoryCache() },
+        ...{ target, mayRunLocally: false, codecs: onDevice },
+      });
+      sessions.push(session);
+      const to = codec === 'raw' ? 2 : last;
+      await session.prepare({ kind: 'split', from: 2, codec, level: 0, to });
+      for (let i = 0; i < 5; i++) {
+        expect((await session.run(fixture.frames[i]!)).plan).toMatchObject({ codec });
+      }
+    }
+  });
+
+  test('counts the segments that they load once more as memory', async () => {
+    const { receiver: own, url } = await stage.open(fixture, { maxSpanBytes: 2 ** 30 });
+    const session: Session<Frame> = await connect(url, { model: 'two-heads', runtime: fixture.runtime });
+    sessions.push(session);
+    await session.run(fixture.frames[0]!, { plan: plan(0, 'webp-tuned') });
+    const segments = fixture.manifest.segments.reduce((sum, { file }) => sum + file.numBytes, 0);
+    expect(own.stats().spans).toMatchObject({ loaded: 0 });
+    expect(own.stats().spans.numBytes).toBeGreaterThanOrEqual(segments);
   });
 });
 

@@ -104,7 +104,7 @@ export class SpanPool {
     decode: (decoder: Decoder) => Promise<Value>,
   ): Promise<Value> {
     const entry = bundle.manifest.codecs[codec];
-    const numBytes = entry === undefined ? 0 : codecBytes(entry, 'decoder');
+    const numBytes = entry === undefined ? 0 : codecBytes(entry, 'decoder') + (decoder.segmentBytes ?? 0);
     if (numBytes === 0) return decode(decoder);
     const key = `decoder ${bundle.sha256} ${codec}`;
     const held = this.#held.get(key) ?? {

@@ -71,6 +71,11 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
   const mayRunLocally = (manifest: Manifest): boolean =>
     options.mayRunLocally ?? deviceBytes(manifest, manifest.cuts.length - 1) <= options.maxDeviceBytes;
 
+  const isKnown = ({ codecs }: Manifest, id: string): boolean => {
+    const entry = codecs.find((codec) => codec.id === id);
+    return options.codecs.some(({ kind, version }) => kind === entry?.kind && version === entry.version);
+  };
+
   const current = (): Use => {
     if (used === undefined) throw new IsthmusError('internal', 'No receiver has accepted yet.');
     return used;
@@ -92,7 +97,9 @@ export function createPlans({ options, onChange, onDecision }: PlansOptions): Pl
       return current().controller;
     },
     mayRunLocally,
-    use(bundle, { codecs, limits: { packetBytes } }) {
+    use(bundle, { codecs: accepted, limits: { packetBytes } }) {
+      // The receiver is told of kinds, not of their versions.
+      const codecs = accepted.filter((id) => isKnown(bundle.manifest, id));
       const limits = JSON.stringify([codecs, packetBytes]);
       if (used?.bundle === bundle && used.limits === limits) return;
       const constraints: Constraints = {

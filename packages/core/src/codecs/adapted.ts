@@ -63,6 +63,7 @@ async function createAdaptedDecoder(context: CodecContext, pictures: PictureCode
       const adapted = adapter === undefined ? decoded : await adapter.run(decoded, path, watch);
       return tail === undefined ? adapted : tail.run(adapted, watch);
     },
+    segmentBytes: tail?.numBytes ?? 0,
     async release() {
       await Promise.all([adapter?.release(), tail?.release()]);
     },

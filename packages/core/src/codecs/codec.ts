@@ -56,6 +56,8 @@ export interface Decoder {
    * throw, and nothing that a payload could bring about.
    */
   decode(payload: Uint8Array, path: CodecPath, watch?: DecodeWatch): Promise<NamedTensors>;
+  /** Bytes of the bundle's segments that it loads once more, with weights of its own. @default 0 */
+  readonly segmentBytes?: number;
   /** Gives memory back once no frame is being decoded; what is decoded later loads it again. */
   release?(): Promise<void>;
 }

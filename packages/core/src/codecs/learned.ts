@@ -130,6 +130,7 @@ async function createLearnedDecoder(context: CodecContext, tail?: TunedTail): Pr
       );
       return tail === undefined ? landed : tail.run(landed, watch);
     },
+    segmentBytes: tail?.numBytes ?? 0,
     async release() {
       planes = undefined;
       await Promise.all([models.release(), tail?.release()]);

@@ -10,6 +10,8 @@ import { type PackedSegments, parseTunedSegments } from './tuned-segments.js';
 export interface TunedTail {
   /** The cut whose tensors it takes. */
   readonly via: number;
+  /** Bytes of the segments' files. */
+  readonly numBytes: number;
   /** The tensors of the cut where the codec lands. @throws IsthmusError the runtime's, and what `watch` throws */
   run(tensors: NamedTensors, watch?: DecodeWatch): Promise<NamedTensors>;
   /** Gives memory back; what is run later loads it again. */
@@ -42,6 +44,7 @@ export async function openTunedTail(context: CodecContext, file: string): Promis
   });
   return {
     via,
+    numBytes: span.files.reduce((sum, { numBytes }) => sum + numBytes, 0),
     async run(tensors, watch) {
       let reached = tensors;
       if (span.outputs.length > 0) {
