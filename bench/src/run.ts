@@ -22,7 +22,11 @@ const bothModels = ['mobilenet-v1', 'resnet-50'];
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   overhead: { measure: measureOverhead, format: formatMeasured, models: bothModels },
   span: { measure: measureSpan, format: formatMeasured, models: bothModels },
-  train: { measure: measureTrain, format: formatMeasured, models: trainedNets },
+  train: {
+    measure: (model, options) => measureTrain(model, { ...options, python: values.python }),
+    format: formatMeasured,
+    models: trainedNets,
+  },
   'codec-browser': { measure: measureCodecBrowser, format: formatCodecBrowser, models: ['mobilenet-v1'] },
 };
 
@@ -41,6 +45,8 @@ const { values, positionals } = parseArgs({
     deadline: { type: 'string', multiple: true, default: ['200'] },
     duration: { type: 'string', default: '60' },
     memory: { type: 'string', default: '7000000' },
+    // Of train.
+    python: { type: 'string' },
     // Of cifar.
     out: { type: 'string', default: 'bundles/cifar-10' },
     epochs: { type: 'string', default: '14' },
@@ -59,6 +65,7 @@ const others: Readonly<Record<string, () => Promise<object>>> = {
 if (benchmark === undefined && others[name] === undefined) {
   console.error(
     `usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [--model NAME]… [--rounds N] [--threads N] [--json FILE]
+         (train also [--python PYTHON], one with PyTorch, to compare with)
        npm run bench -- link-sockets --bundle FOLDER --images FOLDER --frames FILE --trace TRACE…
          [--deadline MS]… [--duration S] [--memory BYTES] [--threads N] [--json FILE]
        npm run bench -- cifar [--out FOLDER] [--epochs N] [--limit N] [--rate R] [--seed N] [--threads N] [--json FILE]`,

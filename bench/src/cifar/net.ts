@@ -21,15 +21,16 @@ export interface NetOptions {
  * in a shape that learns in half as many epochs.
  */
 export function cifarNet(draft: Draft, x: string, { whitening, form, random }: NetOptions): string {
-  const relu = (input: string): string => draft.node('Relu', [input]);
+  // Named, since the tensors of cuts are called so in a bundle.
+  const relu = (input: string, output: string): string => draft.node('Relu', [input], {}, { output });
   const pool = (input: string, kernel: number): string =>
     draft.node('MaxPool', [input], { kernel_shape: [kernel, kernel], strides: [kernel, kernel] });
-  const normalized = (input: string, name: string): string =>
-    relu(
-      form === 'training'
-        ? batchNorm(draft, input, { name }).output
-        : frozenBatchNorm(draft, input, { name }),
-    );
+  const normalized = (input: string, name: string): string => {
+    const options = { name: `${name}.norm` };
+    const norm =
+      form === 'training' ? batchNorm(draft, input, options).output : frozenBatchNorm(draft, input, options);
+    return relu(norm, name);
+  };
   const conv = (input: string, name: string, channels: number): string =>
     conv2d(draft, input, { name, channels, kernel: 3, bias: false, random });
 
@@ -37,15 +38,16 @@ export function cifarNet(draft: Draft, x: string, { whitening, form, random }: N
     draft.constant(whitening.weight, 'whitening.weight'),
     draft.constant(whitening.bias, 'whitening.bias'),
   ];
-  let features = relu(draft.node('Conv', [x, ...constants], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] }));
+  const whitened = draft.node('Conv', [x, ...constants], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] });
+  let features = relu(whitened, 'whitened');
   for (const [index, channels] of widths.entries()) {
     const name = `block${index}`;
-    features = normalized(pool(conv(features, `${name}.a`, channels), 2), `${name}.a.norm`);
-    const inner = normalized(conv(features, `${name}.b`, channels), `${name}.b.norm`);
+    features = normalized(pool(conv(features, `${name}.a`, channels), 2), `${name}.a`);
+    const inner = normalized(conv(features, `${name}.b`, channels), `${name}.b`);
     if (index < widths.length - 1) features = inner;
     else {
-      const outer = normalized(conv(inner, `${name}.c`, channels), `${name}.c.norm`);
-      features = draft.node('Add', [features, outer]);
+      const outer = normalized(conv(inner, `${name}.c`, channels), `${name}.c`);
+      features = draft.node('Add', [features, outer], {}, { output: name });
     }
   }
   const [, channels = 1, size = 1] = draft.shapeOf(features);

@@ -25,7 +25,10 @@ function tanhGeluSlope(ops: GradientContext['ops'], x: string): string {
 
 /** Activations, element by element, with their parameters. */
 export const activationRules: GradientRules = {
-  Relu: ({ ops, outputs: [y = ''], gradient }) => [ops.where(ops.compare('Greater', y, 0), gradient, 0)],
+  // By a product: ONNX Runtime takes half as long again for a Where.
+  Relu: ({ ops, outputs: [y = ''], gradient }) => [
+    ops.mul(gradient, ops.toFloat(ops.compare('Greater', y, 0))),
+  ],
   LeakyRelu: ({ ops, inputs: [x = ''], gradient, attributes }) => [
     ops.where(
       ops.compare('Less', x, 0),
