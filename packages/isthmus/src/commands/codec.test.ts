@@ -1,13 +1,19 @@
 import { access, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Manifest, parseManifest, sha256Hex } from '@isthmus/core';
-import { createGraphBuilder, float32Tensor, writeModel } from '@isthmus/graph';
+import { type Manifest, parseManifest, sha256Hex, systemClock } from '@isthmus/core';
+import { createGraphBuilder, float32Tensor, importAdapted, writeModel } from '@isthmus/graph';
+import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addCodecToFolder } from '../bundle-codecs.js';
 import { parsePlans } from '../plan-options.js';
+import { createFrameReader, listPictures } from '../rd/pictures.js';
+import type { RdResult } from '../rd/result.js';
 import { writeClassifier } from '../testing/classifier.js';
 import { run, runUntil } from '../testing/command-line.js';
+import { openSegments } from './codec-import.js';
 
 let folder: string;
 /** A bundle that no test changes, and the files of a codec at its cut 0. */
@@ -104,6 +110,35 @@ describe('isthmus codec', () => {
     expect(others(await contentsOf(bundle))).toEqual(others(before));
     expect(await readManifestOf(bundle)).toEqual(await readManifestOf(split));
     await expect(access(join(bundle, 'codecs/learned-0'))).rejects.toThrow(/ENOENT/);
+  });
+
+  it('measures a picture with a tuned tail as the picture where nothing was tuned, and removes it', async () => {
+    const bundle = await copySplit();
+    const before = await readManifestOf(bundle);
+    const { manifest, files } = await openSegments(bundle, 0);
+    const read = createFrameReader(images, manifest.preprocess!, 'image');
+    const frames = await Promise.all((await listPictures(images)).slice(0, 4).map(read));
+    const runtime = createNodeRuntime({ threads: 1 });
+    const codec = await importAdapted({
+      ...{ bundle: { manifest, files }, runtime, clock: systemClock, pictures: createSharpCoder() },
+      ...{ id: 'webp-tuned', format: 'webp', qualities: [95, 10], to: manifest.cuts.length - 1 },
+      ...{ tuned: { via: 0, weights: new Map() }, frames: frames.map(({ tensors }) => tensors) },
+    }).finally(() => runtime.close());
+    await addCodecToFolder(bundle, codec);
+    const json = join(folder, 'tuned.json');
+    const methods = ['--methods', 'webp,webp-tuned', '--images', images, '--json', json];
+    const { exitCode, notes } = await run('bench', 'rd', '--bundle', bundle, ...methods);
+    expect(exitCode, notes).toBe(0);
+    const { points } = JSON.parse(await readFile(json, 'utf8')) as RdResult;
+    const tuned = points.filter(({ method }) => method === 'webp-tuned');
+    expect(tuned.map(({ name }) => name)).toEqual(codec.entry.levels.map(({ name }) => name));
+    for (const { name, bpp, agreement } of tuned) {
+      const plain = points.find((point) => point.method === 'webp' && point.name === name);
+      expect(plain).toMatchObject({ bpp, agreement });
+    }
+    expect((await run('codec', 'remove', bundle, 'webp-tuned')).exitCode).toBe(0);
+    expect(await readManifestOf(bundle)).toEqual(before);
+    await expect(access(join(bundle, 'codecs/webp-tuned'))).rejects.toThrow(/ENOENT/);
   });
 
   it('has a level for each of the steps asked for', async () => {
