@@ -23,18 +23,17 @@ export {
   getLevel,
 } from './codecs/codec.js';
 export { codecBytes } from './codecs/codec-memory.js';
+export {
+  formatTunedSegments,
+  type TunedSegments,
+  type TunedTensor,
+} from './codecs/format-tuned-segments.js';
 export { learnedCodec, learnedFiles, learnedTensors, tunedLearnedCodec } from './codecs/learned.js';
 export { createPictureCodecs } from './codecs/picture-codecs.js';
 export type { PictureCoder } from './codecs/picture-frame.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
 export { createPixelsCodec } from './codecs/pixels.js';
-export {
-  formatTunedSegments,
-  type PackedSegments,
-  parseTunedSegments,
-  type TunedSegments,
-  type TunedTensor,
-} from './codecs/tuned-segments.js';
+export { type PackedSegments, parseTunedSegments } from './codecs/tuned-segments.js';
 export { AdaptiveDecoder } from './entropy/adaptive-decoder.js';
 export { AdaptiveEncoder } from './entropy/adaptive-encoder.js';
 export { symbolContexts, valueContexts } from './entropy/adaptive-model.js';

@@ -9,9 +9,9 @@ import { makeManifest } from '../testing/manifest.js';
 import { createAdaptedCodec } from './adapted.js';
 import { formatCalibratedTables } from './calibrated/model.js';
 import type { CodecContext, DecodeWatch } from './codec.js';
+import { formatTunedSegments } from './format-tuned-segments.js';
 import { learnedFiles, tunedLearnedCodec } from './learned.js';
 import type { PictureCoder } from './picture-frame.js';
-import { formatTunedSegments } from './tuned-segments.js';
 
 // A decoder that passes on what it gets, and one segment behind it that multiplies by the number it is made of: three, and
 // half of one more where it is tuned.
