@@ -1,6 +1,7 @@
 import { createTensor, type NamedTensors, type Preprocess, systemClock, type Tensor } from '@isthmus/core';
 import {
   addCodec,
+  type Bundle,
   bundleSpan,
   createGraphBuilder,
   float32Tensor,
@@ -49,7 +50,7 @@ export async function makeTunedFixture(): Promise<TunedFixture> {
     });
     return { image: createTensor('float32', [1, 3, side, side], data) };
   });
-  let bundle = { manifest: { ...plain.manifest, preprocess }, files: plain.files };
+  let bundle: Bundle = { manifest: { ...plain.manifest, preprocess }, files: plain.files };
   const span = async (from: number): Promise<ModelProto> => readModel(bundleSpan(bundle, from, last));
   const { initializer } = (await span(2)).graph!;
   const { shape, data } = readTensor(initializer.find(({ name }) => name === 'features.weight')!);
@@ -76,7 +77,7 @@ export async function makeTunedFixture(): Promise<TunedFixture> {
     id: 'webp-adapted',
     adapter: brighten(),
   });
-  for (const codec of [learned, pictures, adapted]) bundle = { ...bundle, ...addCodec(bundle, codec) };
+  for (const codec of [learned, pictures, adapted]) bundle = addCodec(bundle, codec);
   return {
     ...(await withBundle(plain, bundle)),
     frames,
