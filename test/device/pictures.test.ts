@@ -3,9 +3,10 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { createReceiver, memoryBundle, type Receiver } from '@isthmus/cloud';
-import { builtinCodecs, type Preprocess } from '@isthmus/core';
+import { builtinCodecs, type Preprocess, systemClock } from '@isthmus/core';
 import { connect, createMemoryCache, type Plan } from '@isthmus/device';
-import { pixelsEntries } from '@isthmus/graph';
+import { importAdapted, pixelsEntries } from '@isthmus/graph';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { build } from 'esbuild';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -60,7 +61,15 @@ let origin: string;
 beforeAll(async () => {
   fixture = await makeFixture(side);
   const { cuts, codecs } = fixture.manifest;
-  files = withManifest(fixture, { preprocess, codecs: [...codecs, ...pixelsEntries({ preprocess, cuts })] });
+  // With weights that nobody tuned, the same answers from a picture that the receiver takes to a later cut.
+  const manifest = { ...fixture.manifest, preprocess };
+  const same = await importAdapted({
+    ...{ bundle: { manifest, files: fixture.files }, runtime: fixture.runtime, clock: systemClock },
+    ...{ pictures: createSharpCoder(), id: 'webp-on', format: 'webp', qualities: [95], to: 2 },
+    ...{ tuned: { via: 0, weights: new Map() }, frames: [fixture.frame] },
+  });
+  const all = [...codecs, ...pixelsEntries({ preprocess, cuts }), same.entry];
+  files = new Map([...withManifest(fixture, { preprocess, codecs: all }), ...same.files]);
   receiver = await createReceiver({ bundles: [memoryBundle(files)], runtime: fixture.runtime });
   server = createServer();
   receiver.attach(server, '/isthmus');
@@ -163,6 +172,16 @@ describe('a browser', () => {
     expect(scoreDifference(fine[0]!.scores, exact.scores)).toBeLessThan(0.1);
     const rough = await runFrame(plan(codec, 9));
     expect(rough[0]!.bytes.payload).toBeLessThan(fine[0]!.bytes.payload);
+  });
+
+  test('sends a picture that the receiver goes on with', async () => {
+    const picture = await runFrame(plan('webp', 0));
+    const further = await runFrame({ kind: 'split', from: 0, codec: 'webp-on', level: 0, to: 2 });
+    for (const [i, { scores, bytes }] of further.entries()) {
+      expect(bytes).toEqual(picture[i]!.bytes);
+      expect(scoreDifference(scores, Float32Array.from(picture[i]!.scores))).toBeLessThan(1e-4);
+    }
+    expect(further).toHaveLength(3);
   });
 
   test('sends AVIF, or says that it cannot encode it', async () => {
