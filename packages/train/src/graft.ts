@@ -1,5 +1,6 @@
 import { IsthmusError, type Tensor } from '@isthmus/core';
 import {
+  float32Tensor,
   type ModelProto,
   type NodeProto,
   normalizeModel,
@@ -7,6 +8,7 @@ import {
   type TensorProto,
 } from '@isthmus/graph';
 import type { Draft } from './draft.js';
+import { Ops } from './ops.js';
 import { findWeights } from './weights.js';
 
 export interface GraftOptions {
@@ -19,6 +21,12 @@ export interface GraftOptions {
    * biases and scales, not of limits, statistics and other constants. @default none
    */
   trains?: (name: string) => boolean;
+  /**
+   * Given it, what is trained of a weight is not the weight itself but a change to it, zero at first, in these units: so
+   * that an optimizer that moves all parameters equally far moves each weight by what suits it. The parameter is called
+   * as the weight, with `/change` behind it. @default the weights themselves
+   */
+  pace?: (weight: Tensor<'float32'>) => Float32Array<ArrayBuffer>;
 }
 
 /** Operators that mean something else in operator set 17 than in 13 to 16. */
@@ -57,7 +65,10 @@ export function graft(draft: Draft, model: ModelProto, options: GraftOptions): R
   for (const proto of graph.initializer) {
     names.set(
       proto.name,
-      addWeight(draft, proto, `${prefix}${proto.name}`, weights.has(proto.name) && trains(proto.name)),
+      addWeight(draft, proto, `${prefix}${proto.name}`, {
+        isTrained: weights.has(proto.name) && trains(proto.name),
+        pace: options.pace,
+      }),
     );
   }
   const nameOf = (name: string): string => names.get(name) ?? '';
@@ -74,9 +85,20 @@ export function graft(draft: Draft, model: ModelProto, options: GraftOptions): R
   return new Map(graph.output.map(({ name }) => [name, nameOf(name)]));
 }
 
-function addWeight(draft: Draft, proto: TensorProto, name: string, isTrained: boolean): string {
+function addWeight(
+  draft: Draft,
+  proto: TensorProto,
+  name: string,
+  { isTrained, pace }: { isTrained: boolean; pace: GraftOptions['pace'] },
+): string {
   const tensor = readTensor(proto);
-  return isTrained && isFloat32(tensor) ? draft.parameter(name, tensor) : draft.constant(tensor, name);
+  if (!isTrained || !isFloat32(tensor)) return draft.constant(tensor, name);
+  if (pace === undefined) return draft.parameter(name, tensor);
+  const zeros = float32Tensor(new Float32Array(tensor.data.length), tensor.shape);
+  const ops = new Ops(draft);
+  const units = ops.floats(pace(tensor), tensor.shape);
+  const change = ops.mul(draft.parameter(`${name}/change`, zeros), units);
+  return ops.add(draft.constant(tensor, `${name}/before`), change);
 }
 
 function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {

@@ -1,17 +1,19 @@
 import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { IsthmusError, type Manifest, systemClock } from '@isthmus/core';
+import { IsthmusError, type Manifest, pictureFormats, systemClock } from '@isthmus/core';
 import { checkCodecId } from '@isthmus/graph';
 import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import type { CAC } from 'cac';
 import { z } from 'zod';
 import { addCodecToFolder } from '../bundle-codecs.js';
 import type { CliContext } from '../cli.js';
 import { createFrameReader, listPictures, spread } from '../rd/pictures.js';
 import { formatTable } from '../table.js';
+import { checkChoice, type TrainingChoice, trainedCodecs } from '../train/choice.js';
 import type { TrainingLength } from '../train/open-training.js';
 import type { TrainingProgress } from '../train/run-training.js';
-import { checkCut, minPictures } from '../train/setup.js';
+import { minPictures } from '../train/setup.js';
 import { type LevelReport, type TrainedCodec, trainCodec } from '../train/train-codec.js';
 import { openSegments, renderCodec } from './codec-import.js';
 
@@ -19,9 +21,13 @@ const text = z.coerce.string();
 const cut = z.coerce.number().int().min(0);
 const optionsSchema = z.object({
   data: text.optional(),
-  codec: z.enum(['bottleneck']).default('bottleneck'),
+  codec: z.enum(trainedCodecs).default('bottleneck'),
   from: cut.optional(),
   to: cut.optional(),
+  tuneTo: cut.optional(),
+  network: z.enum(['none', 'small', 'medium']).optional(),
+  format: z.enum(pictureFormats).optional(),
+  adapter: z.enum(['small', 'none']).default('small'),
   minutes: z.coerce.number().positive().max(100_000).optional(),
   steps: z.coerce.number().int().min(1).max(10_000_000).optional(),
   resume: z.boolean().default(false),
@@ -44,19 +50,35 @@ export function addTrainCommand(cli: CAC, context: CliContext): void {
   cli
     .command('train <bundle>', 'Train a codec for a bundle on a folder of pictures; labels are not needed')
     .option('--data <folder>', 'Pictures to train on; a tenth of them is held out to measure on')
-    .option('--codec <codec>', 'What to train: bottleneck, at one cut', { default: 'bottleneck' })
-    .option('--from <cut>', 'The cut whose tensor the codec takes')
-    .option('--to <cut>', 'Where it lands [default: the same cut, which a bottleneck needs]')
+    .option('--codec <codec>', 'bottleneck, from a cut; encoder, from the frame; or pixels+adapter', {
+      default: 'bottleneck',
+    })
+    .option('--from <cut>', 'The cut whose tensor a bottleneck takes')
+    .option('--to <cut>', 'Where the codec lands [default: the cut it takes; an encoder needs it]')
+    .option('--tune-to <cut>', 'Train the weights of the segments from there to this cut as well')
+    .option(
+      '--network <size>',
+      'Of the encoder, beside its transform: none, small, medium [default: medium for encoder, else none]',
+    )
+    .option('--format <format>', 'Of pixels+adapter: webp, avif or jpeg')
+    .option('--adapter <size>', 'Of pixels+adapter: small, or none for tuned segments only', {
+      default: 'small',
+    })
     .option('--minutes <n>', `How long to take steps, about [default: ${defaultMinutes}]`)
     .option('--steps <n>', 'Take exactly so many steps, whatever the time')
     .option('--resume', 'Go on with the training of this name that was interrupted')
-    .option('--name <name>', "The codec's name in the bundle [default: bottleneck-FROM]")
+    .option('--name <name>', "The codec's name in the bundle [default: made of the above]")
     .option('--seed <n>', 'The same seed, pictures and steps make the same weights', { default: 1 })
     .option('--threads <n>', 'Threads of ONNX Runtime [default: its own choice]')
     .option('--limit <n>', 'Take so many pictures, evenly spaced [default: all]')
     .option('--json', 'Print JSON')
     .example('isthmus train bundles/mobilenet-v1 --data photos --from 2 --minutes 30')
     .example('isthmus train bundles/mobilenet-v1 --data photos --from 2 --resume')
+    .example('isthmus train bundles/mobilenet-v1 --data photos --from 1 --to 2 --tune-to 4')
+    .example('isthmus train bundles/mobilenet-v1 --data photos --codec encoder --to 1')
+    .example(
+      'isthmus train bundles/mobilenet-v1 --data photos --codec pixels+adapter --format webp --tune-to 3',
+    )
     .action((bundle: string, raw: Readonly<Record<string, unknown>>) => train(bundle, raw, context));
 }
 
@@ -66,20 +88,15 @@ async function train(
   context: CliContext,
 ): Promise<void> {
   const options = optionsSchema.parse(raw);
-  const { data, from, to = from, seed, threads } = options;
-  if (data === undefined || from === undefined) {
-    throw new IsthmusError('usage/invalid', 'Say --data, the pictures, and --from, the cut. See --help.');
+  const { data, threads } = options;
+  if (data === undefined) {
+    throw new IsthmusError('usage/invalid', 'Say --data, the pictures to train on. See --help.');
   }
-  if (to !== from) {
-    throw new IsthmusError(
-      'usage/invalid',
-      `A bottleneck lands where it leaves: --to is ${from}, not ${to}.`,
-    );
-  }
-  const bundle = await openSegments(folder, from);
+  const choice = choose(options);
+  const bundle = await openSegments(folder, choice.from);
   const { manifest } = bundle;
-  checkCut(manifest, from);
-  const id = options.name ?? `${options.codec}-${from}`;
+  checkChoice(manifest, choice);
+  const { id } = choice;
   checkCodecId(manifest, id);
   const readFrame = createReader(manifest, data);
   const names = spread(await listPictures(data), options.limit ?? Number.POSITIVE_INFINITY);
@@ -90,7 +107,8 @@ async function train(
   try {
     const trained = await trainCodec({
       ...{ bundle, runtime, clock: systemClock, readFrame, names, signal: context.signal },
-      choice: { id, codec: options.codec, cut: from, seed },
+      choice,
+      coder: createSharpCoder(),
       folder: checkpoint,
       isResumed: options.resume,
       length: lengthOf(options),
@@ -112,6 +130,22 @@ async function train(
   } finally {
     await runtime.close();
   }
+}
+
+function choose(options: z.infer<typeof optionsSchema>): TrainingChoice {
+  const { codec, format, seed } = options;
+  const from = options.from ?? (codec === 'bottleneck' ? undefined : 0);
+  if (from === undefined) {
+    throw new IsthmusError('usage/invalid', 'Say --from, the cut whose tensor the codec takes. See --help.');
+  }
+  const to = options.to ?? from;
+  const tuneTo = options.tuneTo ?? to;
+  const network = options.network ?? (codec === 'encoder' ? 'medium' : 'none');
+  const hasAdapter = options.adapter !== 'none';
+  const path = [from, ...(to === from ? [] : [to]), ...(tuneTo === to ? [] : [`tuned-${tuneTo}`])].join('-');
+  const ofPictures = [format, ...(hasAdapter ? ['adapter'] : []), ...(tuneTo > 0 ? [`tuned-${tuneTo}`] : [])];
+  const id = options.name ?? (codec === 'pixels+adapter' ? ofPictures.join('-') : `${codec}-${path}`);
+  return { id, codec, from, to, tuneTo, network, format, hasAdapter, seed };
 }
 
 // A line for each stage, and while training one every few seconds.
@@ -156,7 +190,7 @@ function describe(progress: TrainingProgress): string {
   const { step, numSteps, loss, heldOutLoss, bitsPerPixel, agreement, imagesPerSecond, leftMs, numSkipped } =
     progress;
   return [
-    `step ${step}/${numSteps}`,
+    `step ${step}/${numSteps}${progress.isFeatureStage ? ' (features)' : ''}`,
     `loss ${loss.toFixed(4)}`,
     `${bitsPerPixel.toFixed(3)} bpp`,
     `held out: loss ${heldOutLoss.toFixed(4)}, agreement ${agreement.toFixed(3)}`,
@@ -171,7 +205,7 @@ function renderJson(folder: string, { codec, ...rest }: TrainedCodec): string {
 }
 
 function render(manifest: Manifest, trained: TrainedCodec): string {
-  const { codec, before, after, numSteps, numImages, imagesPerSecond, numSkipped } = trained;
+  const { codec, before, after, numSteps, numImages, imagesPerSecond, numSkipped, encoderFlops } = trained;
   const { width = 1, height = 1 } = manifest.preprocess ?? {};
   const bitsPerPixel = ({ terms }: LevelReport): string => (terms.rate / (width * height)).toFixed(3);
   const rows = after.flatMap((now, index) => {
@@ -189,5 +223,19 @@ function render(manifest: Manifest, trained: TrainedCodec): string {
   ]);
   const skipped = numSkipped === 0 ? '' : `; ${numSkipped} pictures could not be read`;
   const summary = `${numSteps} steps, ${numImages} pictures, ${imagesPerSecond.toFixed(1)} images/s${skipped}`;
-  return `${summary}\n\nEstimated, on pictures held out:\n\n${table}\n\n${renderCodec(manifest, codec.entry)}`;
+  const cost = encoderFlops === 0 ? '' : `\n${describeCost(manifest, trained)}`;
+  return `${summary}${cost}\n\nEstimated, on pictures held out:\n\n${table}\n\n${renderCodec(manifest, codec.entry)}`;
+}
+
+function describeCost({ segments }: Manifest, { codec, encoderFlops }: TrainedCodec): string {
+  const flopsOf = (list: Manifest['segments']): number =>
+    list.reduce((sum, { profile }) => sum + profile.flops, 0);
+  const all = flopsOf(segments);
+  const from = codec.entry.paths[0]?.from ?? 0;
+  const device = flopsOf(segments.slice(0, from)) + encoderFlops;
+  const share = ((100 * device) / Math.max(1, all)).toFixed(1);
+  return (
+    `The encoder takes ${(encoderFlops / 1e6).toFixed(1)} MFLOP, the device in all ${(device / 1e6).toFixed(0)}: ` +
+    `${share} % of the model's ${(all / 1e6).toFixed(0)}.`
+  );
 }

@@ -1,8 +1,19 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createTensor, IsthmusError, type Tensor, toIsthmusError } from '@isthmus/core';
 import {
+  createTensor,
+  elementCount,
+  IsthmusError,
+  type Manifest,
+  type Tensor,
+  toIsthmusError,
+} from '@isthmus/core';
+import {
+  type EncoderBranchName,
+  encoderBranches,
+  landingGeometry,
   loadTrainingState,
+  mapsOf,
   readSafetensors,
   saveTrainingState,
   type TrainingPlan,
@@ -10,11 +21,13 @@ import {
   writeSafetensors,
 } from '@isthmus/train';
 import { z } from 'zod';
-import type { TrainingSetup } from './setup.js';
+import { trainedCodecs } from './choice.js';
+import { type LatentStart, type TrainingSetup, tensorOf } from './setup.js';
 import type { TrainingTarget } from './target.js';
 
 const setupFile = 'setup.safetensors';
 const stateFile = 'state.safetensors';
+const format = 'isthmus-codec-training-2';
 
 /** What a checkpoint says beside numbers of the transform and of the state. */
 export interface Checkpoint {
@@ -30,34 +43,53 @@ const size = z
   .min(1)
   .max(2 ** 24);
 const positive = z.number().positive();
+const layout = z.object({
+  channels: size,
+  height: size,
+  width: size,
+  channelsLast: z.boolean(),
+  block: size,
+});
+const limits = z.object({ low: z.number().optional(), high: z.number().optional() });
+const cut = z.number().int().min(0);
 const metadataSchema = z.object({
-  format: z.literal('isthmus-codec-training-1'),
+  format: z.literal(format),
   setup: z.object({
     id: z.string(),
-    codec: z.literal('bottleneck'),
-    cut: z.number().int().min(0),
+    codec: z.enum(trainedCodecs),
+    ...{ from: cut, to: cut, tuneTo: cut },
+    network: z.enum(Object.keys(encoderBranches) as [EncoderBranchName, ...EncoderBranchName[]]),
+    format: z.enum(['jpeg', 'webp', 'avif']).optional(),
+    hasAdapter: z.boolean(),
     seed: z.number().int(),
     pictures: z.object({ training: names, heldOut: names }),
-    numComponents: count,
-    low: z.number().optional(),
-    high: z.number().optional(),
-    layout: z.object({ channels: size, height: size, width: size, channelsLast: z.boolean(), block: size }),
+    qualities: z.array(count),
+    latent: z
+      .object({
+        numComponents: count,
+        layout,
+        limits,
+        landing: z.object({ limits, numWide: count }).optional(),
+      })
+      .optional(),
   }),
   target: z.object({
     numSteps: z.number().int().min(0),
+    numFeatureSteps: z.number().int().min(0),
     powers: z.record(z.string(), z.number()),
-    steps: z.array(positive).min(2),
+    steps: z.array(positive),
     prices: z.record(z.string(), z.number()),
-    curve: z.array(z.object({ step: positive, rate: z.number(), distortion: z.number() })).min(2),
+    curve: z.array(z.object({ step: positive, rate: z.number(), distortion: z.number() })).min(1),
   }),
 });
+type StoredLatent = NonNullable<z.infer<typeof metadataSchema>['setup']['latent']>;
 
 /** Writes what training starts from, once. */
 export async function writeSetup(folder: string, { setup, target }: Checkpoint): Promise<void> {
-  const { start, ...rest } = setup;
-  const { transform, means, layout, low, high } = start;
-  const metadata = { format: 'isthmus-codec-training-1', setup: { ...rest, layout, low, high }, target };
-  const tensors = { means, ...pickTransform(transform) };
+  const { latent, ...rest } = setup;
+  const stored = latent && describeLatent(latent);
+  const metadata = { format, setup: { ...rest, latent: stored }, target };
+  const tensors = latent === undefined ? {} : latentTensors(latent);
   const bytes = writeSafetensors({
     tensors: new Map(Object.entries(tensors).map(([name, values]) => [name, toTensor(values)])),
     metadata: new Map([['training', JSON.stringify(metadata)]]),
@@ -72,13 +104,9 @@ export async function writeSetup(folder: string, { setup, target }: Checkpoint):
 /**
  * What a training started from.
  *
- * @param tensor The cut's tensor, which the bundle describes.
  * @throws IsthmusError `usage/invalid` if there is no checkpoint, `train/state-invalid` if it is damaged
  */
-export async function readSetup(
-  folder: string,
-  tensorOf: (cut: number) => TrainingSetup['start']['tensor'] | undefined,
-): Promise<Checkpoint> {
+export async function readSetup(folder: string, manifest: Manifest): Promise<Checkpoint> {
   const bytes = await readFile(join(folder, setupFile)).catch((cause) => {
     throw new IsthmusError(
       'usage/invalid',
@@ -89,30 +117,86 @@ export async function readSetup(
   const { tensors, metadata } = readSafetensors(bytes);
   const parsed = metadataSchema.safeParse(parseJson(metadata.get('training')));
   if (!parsed.success) throw damaged(folder, 'it does not say what it is', parsed.error);
-  const { layout, low, high, ...rest } = parsed.data.setup;
-  const tensor = tensorOf(rest.cut);
+  const { latent, ...setup } = parsed.data.setup;
+  const { target } = parsed.data;
+  if (manifest.cuts[setup.tuneTo] === undefined) throw damaged(folder, 'it is of another model');
+  if (latent === undefined) return { setup, target };
+  if (target.steps.length === 0 || target.curve.length < 2) throw damaged(folder, 'it has no steps');
+  return { setup: { ...setup, latent: readLatent(folder, latent, { tensors, manifest, ...setup }) }, target };
+}
+
+function describeLatent({ start, numComponents, landing }: LatentStart): StoredLatent {
+  const { layout, low, high } = start;
+  return {
+    ...{ numComponents, layout, limits: { low, high } },
+    ...(landing !== undefined && {
+      landing: { limits: { low: landing.low, high: landing.high }, numWide: landing.numWide },
+    }),
+  };
+}
+
+function latentTensors({ start, landing }: LatentStart): Record<string, Float64Array | Float32Array> {
+  const { forward, backward, variances } = start.transform;
+  const own = { means: start.means, forward, backward, variances };
+  if (landing === undefined) return own;
+  const { wide, narrow, bias, deviations } = landing;
+  return {
+    ...own,
+    ...{ 'landing.wide': wide, 'landing.narrow': narrow },
+    ...{ 'landing.bias': bias, 'landing.deviations': deviations },
+  };
+}
+
+function readLatent(
+  folder: string,
+  { numComponents, layout, limits, landing }: StoredLatent,
+  given: {
+    tensors: ReadonlyMap<string, Tensor>;
+    manifest: Manifest;
+    from: number;
+    to: number;
+  },
+): LatentStart {
+  const { tensors, manifest, from, to } = given;
+  const [tensor, target] = [tensorOf(manifest, from), tensorOf(manifest, to)];
   const { channels, height, width, block } = layout;
   const blockSize = channels * block * block;
-  const numbers = tensor?.shape.reduce((product, axis) => product * axis, 1);
-  if (tensor === undefined || numbers !== channels * height * width) {
+  if (elementCount(tensor.shape) !== channels * height * width)
     throw damaged(folder, 'it is of another model');
-  }
-  const read = (name: string, length: number): Float64Array => {
+  if (numComponents > blockSize) throw damaged(folder, 'it has more components than there are');
+  const read = (name: string, length: number): Float32Array<ArrayBuffer> => {
     const values = tensors.get(name)?.data;
     if (values?.length !== length) throw damaged(folder, `its ${name} are not ${length} numbers`);
-    return Float64Array.from(values);
+    return values as Float32Array<ArrayBuffer>;
   };
-  const variances = read('variances', blockSize);
+  const wide = (name: string, length: number): Float64Array => Float64Array.from(read(name, length));
   const transform = {
     numComponents: blockSize,
     isDiagonal: false,
-    forward: read('forward', blockSize ** 2),
-    backward: read('backward', blockSize ** 2),
-    variances,
+    forward: wide('forward', blockSize ** 2),
+    backward: wide('backward', blockSize ** 2),
+    variances: wide('variances', blockSize),
   };
-  const start = { tensor, layout, transform, means: read('means', channels), low, high };
-  if (rest.numComponents > blockSize) throw damaged(folder, 'it has more components than there are');
-  return { setup: { ...rest, start }, target: parsed.data.target };
+  const { low, high } = limits;
+  const start = { tensor, layout, transform, means: wide('means', channels), low, high };
+  if ((landing === undefined) !== (from === to)) throw damaged(folder, 'it does not say how it lands');
+  if (landing === undefined) return { start, numComponents };
+  const maps = mapsOf(target.shape);
+  const geometry = landingGeometry({ rows: height / block, columns: width / block }, maps);
+  const numOutputs = maps.channels * geometry.block ** 2;
+  const { numWide } = landing;
+  if (numWide > numComponents) throw damaged(folder, 'it has more components than there are');
+  return {
+    ...{ start, numComponents },
+    landing: {
+      numWide,
+      wide: read('landing.wide', numOutputs * numWide * geometry.kernel ** 2),
+      narrow: read('landing.narrow', numOutputs * (numComponents - numWide) * geometry.stride ** 2),
+      bias: read('landing.bias', numOutputs),
+      deviations: read('landing.deviations', maps.channels),
+      ...{ low: landing.limits.low, high: landing.limits.high },
+    },
+  };
 }
 
 /** Writes how far training is; the last one stays until the new one is whole. */
@@ -129,15 +213,7 @@ export async function readState(folder: string, plan: TrainingPlan): Promise<Tra
   return bytes === undefined ? undefined : loadTrainingState(plan, bytes);
 }
 
-function pickTransform({
-  forward,
-  backward,
-  variances,
-}: TrainingSetup['start']['transform']): Record<string, Float64Array> {
-  return { forward, backward, variances };
-}
-
-function toTensor(values: Float64Array): Tensor<'float32'> {
+function toTensor(values: Float64Array | Float32Array): Tensor<'float32'> {
   return createTensor('float32', [values.length], Float32Array.from(values));
 }
 

@@ -1,7 +1,8 @@
 import type { Manifest, NamedTensors, Runtime, Tensor } from '@isthmus/core';
 import { writeModel } from '@isthmus/graph';
-import { type CodecTraining, type TrainingTerm, trainingTerms } from '@isthmus/train';
-import { batchFeeds, type FramePoint } from './batch.js';
+import { type TrainingTerm, trainingTerms } from '@isthmus/train';
+import type { FramePoint } from './batch.js';
+import type { TrainingGraph } from './graph.js';
 import type { Sample } from './samples.js';
 
 /** Means over frames. */
@@ -23,21 +24,17 @@ export interface Evaluator {
 
 const unweighted = { rate: 0, features: 0, later: 0, outputs: 0 };
 
-/** @param input The tensor that the encoder takes. */
 export async function createEvaluator(
-  training: CodecTraining,
+  { training, makeBatch }: Pick<TrainingGraph, 'training' | 'makeBatch'>,
   manifest: Manifest,
-  input: string,
   runtime: Runtime,
 ): Promise<Evaluator> {
-  const { draft, terms, outputs, latentShape } = training;
+  const { draft, terms, outputs, batchSize } = training;
   const { task } = manifest;
   const classes = task.kind === 'classification' ? task.output : undefined;
   const scores = classes === undefined ? undefined : outputs.get(classes);
   const wanted = [...trainingTerms.map((term) => terms[term]), ...(scores === undefined ? [] : [scores])];
   const session = await runtime.load(writeModel(draft.build([...new Set(wanted)])));
-  const batchSize = latentShape[0] ?? 1;
-  const latentSize = latentShape.slice(1).reduce((product, axis) => product * axis, 1);
   return {
     async evaluate(samples, { step, level }, weights) {
       const sums = { ...unweighted };
@@ -49,7 +46,7 @@ export async function createEvaluator(
         const batch = Array.from({ length: batchSize }, (_, index) => real[index % real.length] as Sample);
         const points = batch.map(() => ({ step, level, weights: unweighted }));
         const given: NamedTensors = {
-          ...batchFeeds({ input, latentSize, latentShape, samples: batch, points, hardness: 1 }),
+          ...(await makeBatch({ samples: batch, points, hardness: 1 })),
           ...Object.fromEntries(weights),
         };
         const feeds = Object.fromEntries(

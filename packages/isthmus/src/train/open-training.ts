@@ -1,19 +1,24 @@
-import { type Clock, IsthmusError, type NamedTensors, type Runtime, type Tensor } from '@isthmus/core';
-import type { Bundle, CalibrationTuning } from '@isthmus/graph';
+import { type Clock, IsthmusError, type Tensor } from '@isthmus/core';
+import type { CalibrationTuning } from '@isthmus/graph';
 import { type Checkpoint, readSetup, writeSetup } from './checkpoint.js';
+import { type ComparedCuts, choiceKeys, comparedCuts, type TrainingChoice } from './choice.js';
 import { createEvaluator, type Evaluation } from './evaluate.js';
-import { buildGraph, comparedCuts, framesPerStep, type TrainingGraph } from './graph.js';
+import { buildGraph, framesPerStep, type GraphOptions, type TrainingGraph } from './graph.js';
 import type { Sample, SampleSource } from './samples.js';
-import { prepareSetup, splitPictures, type TrainingChoice } from './setup.js';
-import { chooseTarget, triedSteps } from './target.js';
+import { prepareSetup, splitPictures, type TrainingSetup, tensorOf } from './setup.js';
+import {
+  choosePictureTarget,
+  chooseTarget,
+  landingRange,
+  type TrainingTarget,
+  triedSteps,
+} from './target.js';
 import { timeSteps } from './train-loop.js';
 
 /** How long to train. */
 export type TrainingLength = { numSteps: number } | { durationMs: number };
 
-export interface OpenTrainingOptions {
-  bundle: Bundle;
-  runtime: Runtime;
+export interface OpenTrainingOptions extends GraphOptions {
   clock: Clock;
   choice: TrainingChoice;
   samples: SampleSource;
@@ -33,7 +38,9 @@ export interface OpenTraining extends Checkpoint {
   graph: TrainingGraph;
 }
 
+/** Frames to fit to: closed forms need more where a decoder is fitted as well. */
 const numFitted = 64;
+const numFittedLanding = 128;
 const numTried = 2 * framesPerStep;
 
 /**
@@ -44,21 +51,22 @@ const numTried = 2 * framesPerStep;
 export async function prepareTraining(options: OpenTrainingOptions): Promise<OpenTraining> {
   const { bundle, choice, folder, isResumed } = options;
   if (!isResumed) return startTraining(options);
-  const found = await readSetup(folder, (cut) => bundle.manifest.cuts[cut]?.tensors[0]);
-  for (const key of ['id', 'codec', 'cut', 'seed'] as const) {
+  const found = await readSetup(folder, bundle.manifest);
+  for (const key of choiceKeys) {
     if (found.setup[key] === choice[key]) continue;
     throw new IsthmusError(
       'usage/invalid',
       `The training in ${folder} has ${key} ${found.setup[key]}, not ${choice[key]}. Go on with the same, or start again.`,
     );
   }
-  return { ...found, graph: await buildGraph(bundle, found.setup, found.target.powers) };
+  return { ...found, graph: await buildGraph(options, found.setup, found.target.powers) };
 }
 
 async function startTraining(options: OpenTrainingOptions): Promise<OpenTraining> {
   const { bundle, runtime, choice, samples, names, folder, tuning } = options;
   const pictures = splitPictures(names, choice.seed);
-  const first = await readSome(samples, pictures.training, numFitted, options.signal);
+  const numWanted = choice.to > choice.from ? numFittedLanding : numFitted;
+  const first = await readSome(samples, pictures.training, numWanted, options.signal);
   if (first.length < framesPerStep) {
     throw new IsthmusError(
       'usage/invalid',
@@ -67,40 +75,69 @@ async function startTraining(options: OpenTrainingOptions): Promise<OpenTraining
   }
   const tensorsAt = (cut: number): string[] =>
     (bundle.manifest.cuts[cut]?.tensors ?? []).map(({ name }) => name);
-  const own = tensorsAt(choice.cut);
-  const frames = first.map(({ tensors }) => pick(tensors, own));
   const setup = await prepareSetup(choice, {
-    ...{ bundle, runtime, pictures, frames },
+    ...{ bundle, runtime, pictures },
+    frames: first.map(({ tensors }) => tensors),
     ...(tuning !== undefined && { tuning }),
   });
   options.signal.throwIfAborted();
-  const { at, later, last } = comparedCuts(bundle.manifest, choice.cut);
+  const { at, later, last } = comparedCuts(bundle.manifest, choice);
   const compared = [at, ...later, last].flatMap(tensorsAt);
   const powers = Object.fromEntries(compared.map((name) => [name, varianceOf(first, name)]));
-  const graph = await buildGraph(bundle, setup, powers);
-  const tried = await evaluateStart(options, graph, setup.start.tensor.name, first.slice(0, numTried));
-  const aims = chooseTarget(tried);
-  const opened = { setup, graph, target: { ...aims, powers, numSteps: 1 } };
-  const numSteps = await countSteps(options, opened);
-  const checkpoint: Checkpoint = { setup, target: { ...opened.target, numSteps } };
+  const graph = await buildGraph(options, setup, powers);
+  const aims = await measureStart(options, { setup, graph, powers }, first.slice(0, numTried));
+  const opened = { setup, graph, target: { ...aims, powers, numSteps: 1, numFeatureSteps: 0 } };
+  const checkpoint: Checkpoint = {
+    setup,
+    target: { ...opened.target, ...(await countSteps(options, opened)) },
+  };
   await writeSetup(folder, checkpoint);
   return { ...checkpoint, graph };
 }
 
-// What the codec does at every step before training.
-async function evaluateStart(
+// What there is to win, by what can be had without training.
+async function measureStart(
+  options: OpenTrainingOptions,
+  { setup, graph, powers }: { setup: TrainingSetup; graph: TrainingGraph; powers: TrainingTarget['powers'] },
+  samples: readonly Sample[],
+): Promise<Pick<TrainingTarget, 'steps' | 'prices' | 'curve'>> {
+  if (setup.latent === undefined) {
+    const levels = setup.qualities.map((_, index) => index / Math.max(1, setup.qualities.length - 1));
+    const points = levels.map((level, index) => ({ step: index + 1, level }));
+    return choosePictureTarget(await evaluateAt(options, graph, samples, points));
+  }
+  const points = triedSteps.map((step) => ({ step, level: 0 }));
+  if (setup.from === setup.to) return chooseTarget(await evaluateAt(options, graph, samples, points));
+  // A decoder that starts far off says nothing of steps and prices: the same latent decoded where it was taken does.
+  const { from, to } = setup;
+  const { later, last } = comparedCuts(options.bundle.manifest, setup);
+  const compared: ComparedCuts = { at: from, later: [to, ...later], last };
+  const { landing: _, ...latent } = setup.latent;
+  const own = { ...setup, latent, to: from, tuneTo: from, network: 'none' as const };
+  const input = tensorOf(options.bundle.manifest, from).name;
+  const ownPowers = { ...powers, [input]: varianceOf(samples, input) };
+  const reference = await buildGraph(options, own, ownPowers, compared);
+  const tried = await evaluateAt(options, reference, samples, points);
+  return chooseTarget(
+    tried.map((result) => ({ ...result, terms: { ...result.terms, features: result.terms.later } })),
+    landingRange,
+  );
+}
+
+// What the codec does before training.
+async function evaluateAt(
   { bundle, runtime, signal }: OpenTrainingOptions,
   graph: TrainingGraph,
-  input: string,
   samples: readonly Sample[],
+  points: readonly { step: number; level: number }[],
 ): Promise<Evaluation[]> {
-  const evaluator = await createEvaluator(graph.training, bundle.manifest, input, runtime);
+  const evaluator = await createEvaluator(graph, bundle.manifest, runtime);
   try {
     const weights = startWeights(graph);
     const results: Evaluation[] = [];
-    for (const step of triedSteps) {
+    for (const point of points) {
       signal.throwIfAborted();
-      results.push(await evaluator.evaluate(samples, { step, level: 0 }, weights));
+      results.push(await evaluator.evaluate(samples, point, weights));
     }
     return results;
   } finally {
@@ -114,10 +151,20 @@ export function startWeights({ training }: TrainingGraph): ReadonlyMap<string, T
 }
 
 // Once and for all: what is trained must not depend on how fast the machine is when it goes on.
-async function countSteps(options: OpenTrainingOptions, opened: OpenTraining): Promise<number> {
-  if ('numSteps' in options.length) return options.length.numSteps;
-  const stepMs = await timeSteps(opened, options);
-  return Math.max(20, Math.floor(options.length.durationMs / stepMs));
+async function countSteps(
+  options: OpenTrainingOptions,
+  opened: OpenTraining,
+): Promise<Pick<TrainingTarget, 'numSteps' | 'numFeatureSteps'>> {
+  const { length } = options;
+  const { timeShare, stepShare } = opened.graph.stages;
+  if ('numSteps' in length) {
+    return { numSteps: length.numSteps, numFeatureSteps: Math.floor(stepShare * length.numSteps) };
+  }
+  const countOf = async (stage: 'features' | 'outputs', share: number): Promise<number> =>
+    share === 0 ? 0 : Math.floor((share * length.durationMs) / (await timeSteps(opened, stage, options)));
+  const numFeatureSteps = await countOf('features', timeShare);
+  const numOthers = Math.max(20, await countOf('outputs', 1 - timeShare));
+  return { numSteps: numFeatureSteps + numOthers, numFeatureSteps };
 }
 
 /** The first of the pictures that can be read. */
@@ -135,10 +182,6 @@ export async function readSome(
     if (sample !== undefined) found.push(sample);
   }
   return found;
-}
-
-function pick(tensors: NamedTensors, names: readonly string[]): NamedTensors {
-  return Object.fromEntries(Object.entries(tensors).filter(([name]) => names.includes(name)));
 }
 
 function varianceOf(samples: readonly Sample[], name: string): number {

@@ -7,7 +7,7 @@ import { framesPerStep } from './graph.js';
 import type { OpenTraining } from './open-training.js';
 import type { Sample, SampleSource } from './samples.js';
 import { createPoints } from './target.js';
-import { createLoop } from './train-loop.js';
+import { createLoop, type StepReport } from './train-loop.js';
 
 /** How far a training is. */
 export type TrainingProgress =
@@ -16,7 +16,9 @@ export type TrainingProgress =
       stage: 'train';
       step: number;
       numSteps: number;
-      /** Averaged over the last steps; 1 is where training began. */
+      /** Whether only features are compared yet. */
+      isFeatureStage: boolean;
+      /** Averaged over the last steps; 1 is where training began, or what `calibrated` does at the cut it leaves. */
       loss: number;
       /** Estimated, averaged over all levels. */
       bitsPerPixel: number;
@@ -65,18 +67,20 @@ export async function runTraining(
   heldOut: readonly Sample[],
 ): Promise<FinishedRun> {
   const { graph, target } = opened;
-  const plan = graph.buildPlan(target.numSteps);
+  // Both stages have the same parameters.
+  const plan = graph.buildPlan(target.numSteps, 'outputs');
   const saved = isResumed ? await readState(folder, plan) : undefined;
   const state = saved ?? createTrainingState(plan, graph.training.draft);
-  const loop = await createLoop(opened, plan, state, { samples, ...(threads !== undefined && { threads }) });
+  const loop = await createLoop(opened, state, { samples, ...(threads !== undefined && { threads }) });
   const { width = 1, height = 1 } = bundle.manifest.preprocess ?? {};
   const startMs = clock.now();
   let savedAtMs = startMs;
-  let loss: number | undefined;
+  let stage: StepReport['stage'] | undefined;
+  let loss = 0;
   let rate = 0;
   const evaluationInterval = Math.max(1, Math.ceil(target.numSteps / numEvaluations));
   const look = (): Promise<HeldOutReport> =>
-    evaluateLevels(evaluator, target, heldOut, averageOf(loop.state));
+    evaluateLevels(evaluator, target, heldOut, averageOf(loop.state), evaluatedLevels);
   try {
     let seen = await look();
     while (loop.state.step < target.numSteps) {
@@ -85,8 +89,10 @@ export async function runTraining(
         signal.throwIfAborted();
       }
       const report = await loop.next();
-      loss = loss === undefined ? report.loss : smoothing * loss + (1 - smoothing) * report.loss;
-      rate = rate === 0 ? report.rate : smoothing * rate + (1 - smoothing) * report.rate;
+      const kept = stage === report.stage ? smoothing : 0;
+      stage = report.stage;
+      loss = kept * loss + (1 - kept) * report.loss;
+      rate = kept * rate + (1 - kept) * report.rate;
       if (report.step % evaluationInterval === 0) seen = await look();
       const now = clock.now();
       if (now - savedAtMs >= checkpointIntervalMs) {
@@ -97,6 +103,7 @@ export async function runTraining(
       const stepMs = (now - startMs) / numDone;
       onProgress?.({
         ...{ stage: 'train', step: report.step, numSteps: target.numSteps, loss, ...seen },
+        isFeatureStage: stage === 'features',
         bitsPerPixel: rate / (width * height),
         imagesPerSecond: imagesPerSecondOf(numDone, now - startMs),
         leftMs: stepMs * (target.numSteps - report.step),
@@ -121,21 +128,23 @@ interface HeldOutReport {
   agreement: number;
 }
 
-async function evaluateLevels(
+/** The loss and the agreement on average over levels. */
+export async function evaluateLevels(
   evaluator: Evaluator,
   target: OpenTraining['target'],
   samples: readonly Sample[],
   weights: ReadonlyMap<string, Tensor>,
+  levels: readonly number[],
 ): Promise<HeldOutReport> {
   const pointAt = createPoints(target);
   const means = { heldOutLoss: 0, agreement: 0 };
-  for (const level of evaluatedLevels) {
-    const point = pointAt(level, 1);
+  for (const level of levels) {
+    const point = pointAt(level, { rateFactor: 1 });
     const { terms, agreement } = await evaluator.evaluate(samples, point, weights);
     for (const term of trainingTerms) {
-      means.heldOutLoss += (point.weights[term] * terms[term]) / evaluatedLevels.length;
+      means.heldOutLoss += (point.weights[term] * terms[term]) / levels.length;
     }
-    means.agreement += agreement / evaluatedLevels.length;
+    means.agreement += agreement / levels.length;
   }
   return means;
 }

@@ -13,6 +13,8 @@ import type { Frame } from '../rd/pictures.js';
 
 /** What the uncompressed model makes of a picture: float32 tensors of cuts, by name. */
 export interface Sample {
+  /** Of the picture. */
+  name: string;
   tensors: NamedTensors;
 }
 
@@ -54,7 +56,7 @@ export async function openSamples(options: SampleSourceOptions): Promise<SampleS
   const kept = new Map<string, Kept>();
   const skipped = new Set<string>();
   let numBytes = 0;
-  const compute = async (name: string): Promise<Sample> => {
+  const compute = async (name: string): Promise<NamedTensors> => {
     let tensors: NamedTensors = (await readFrame(name)).tensors;
     const found: Record<string, Tensor> = {};
     let next = 0;
@@ -67,24 +69,23 @@ export async function openSamples(options: SampleSourceOptions): Promise<SampleS
       }
       for (const tensor of floatsOf(cut, tensors)) Object.assign(found, tensor);
     }
-    return { tensors: found };
+    return found;
   };
   return {
     skipped,
     async get(name) {
       if (skipped.has(name)) return undefined;
       const known = kept.get(name);
-      if (known !== undefined) return { tensors: unpack(known) };
+      if (known !== undefined) return { name, tensors: unpack(known) };
       try {
-        const { tensors } = await compute(name);
-        const packed = pack(tensors, bundle.manifest.cuts[lastCut]);
+        const packed = pack(await compute(name), bundle.manifest.cuts[lastCut]);
         const size = sizeOf(packed);
         if (numBytes + size <= maxBytes) {
           kept.set(name, packed);
           numBytes += size;
         }
         // As it will be from now on: the first time is no exception.
-        return { tensors: unpack(packed) };
+        return { name, tensors: unpack(packed) };
       } catch (error) {
         const isPicture = isIsthmusError(error) && error.code.startsWith('image/');
         if (!isPicture) throw error;

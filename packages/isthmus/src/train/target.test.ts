@@ -38,7 +38,7 @@ describe('what a training aims at', () => {
   it('makes every step count the same, and dearer bits at rougher ones', () => {
     const target = chooseTarget(tryAll(2));
     const pointAt = createPoints(target);
-    const [fine, rough] = [pointAt(0, 1), pointAt(1, 1)];
+    const [fine, rough] = [pointAt(0, { rateFactor: 1 }), pointAt(1, { rateFactor: 1 })];
     expect(fine.step).toBeCloseTo(target.steps[0] ?? 0, 9);
     expect(rough.step).toBeCloseTo(target.steps.at(-1) ?? 0, 9);
     for (const [point, at] of [
@@ -51,7 +51,10 @@ describe('what a training aims at', () => {
     expect(rough.weights.rate / rough.weights.outputs).toBeGreaterThan(
       fine.weights.rate / fine.weights.outputs,
     );
-    expect(pointAt(0.5, 0.5).weights.rate).toBeCloseTo(pointAt(0.5, 1).weights.rate / 2, 9);
+    expect(pointAt(0.5, { rateFactor: 0.5 }).weights.rate).toBeCloseTo(
+      pointAt(0.5, { rateFactor: 1 }).weights.rate / 2,
+      9,
+    );
   });
 
   it('does without a model that answers the same to everything', () => {
@@ -61,7 +64,7 @@ describe('what a training aims at', () => {
     }));
     const target = chooseTarget(dull);
     expect(target.steps.every((step) => step > 0)).toBe(true);
-    const { weights } = createPoints(target)(0.5, 1);
+    const { weights } = createPoints(target)(0.5, { rateFactor: 1 });
     expect(Object.values(weights).every(Number.isFinite)).toBe(true);
   });
 });

@@ -1,46 +1,19 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  createTensor,
-  describeGeometry,
-  IsthmusError,
-  learnedCodec,
-  type NamedTensors,
-  type Preprocess,
-  type Runtime,
-  systemClock,
-} from '@isthmus/core';
+import { IsthmusError, learnedCodec, type NamedTensors, type Runtime, systemClock } from '@isthmus/core';
 import { type Bundle, bundleSpan, splitModel } from '@isthmus/graph';
 import { createNodeRuntime } from '@isthmus/runtime/node';
+import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRandom } from '../link-bench/random.js';
 import type { Frame } from '../rd/pictures.js';
 import { writeClassifier } from '../testing/classifier.js';
+import { readWaves, wavePreprocess } from '../testing/waves.js';
 import type { TrainingProgress } from './run-training.js';
 import { openSamples } from './samples.js';
 import { type TrainCodecOptions, type TrainedCodec, trainCodec } from './train-codec.js';
 
-const preprocess: Preprocess = {
-  ...{ width: 16, height: 16, colorOrder: 'rgb', fit: 'cover' },
-  ...{ mean: [0, 0, 0], std: [255, 255, 255] },
-};
 const names = Array.from({ length: 72 }, (_, index) => `picture-${index}`);
-
-/** Waves in three colours, all from the name's number. */
-async function readFrame(name: string): Promise<Frame> {
-  const number = Number(name.split('-')[1]);
-  if (number % 24 === 5) throw new IsthmusError('image/decode-failed', `${name} is broken.`);
-  const random = createRandom(number + 1);
-  const waves = Array.from({ length: 9 }, () => ({ x: random() * 0.9, y: random() * 0.9, at: random() * 6 }));
-  const data = Float32Array.from({ length: 3 * 256 }, (_, index) => {
-    const [colour, y, x] = [Math.floor(index / 256), Math.floor(index / 16) % 16, index % 16];
-    const parts = waves.slice(colour * 3, colour * 3 + 3);
-    return parts.reduce((sum, wave) => sum + Math.sin(wave.x * x + wave.y * y + wave.at) / 6, 0.5);
-  });
-  const tensors = { image: createTensor('float32', [1, 3, 16, 16], data) };
-  return { tensors, geometry: describeGeometry(16, 16, preprocess) };
-}
 
 let folder: string;
 let bundle: Bundle;
@@ -52,7 +25,7 @@ beforeAll(async () => {
   runtime = createNodeRuntime({ threads: 1 });
   const model = await readFile(await writeClassifier(join(folder, 'classifier.onnx')));
   const split = await splitModel(model, {
-    ...{ runtime, name: 'classifier', preprocess, profileRuns: 0 },
+    ...{ runtime, name: 'classifier', preprocess: wavePreprocess, profileRuns: 0 },
     provenance: { source: 'made by this test', licence: 'Apache-2.0' },
     task: { kind: 'classification', output: 'scores', activation: 'softmax', labels: ['a', 'b', 'c'] },
   });
@@ -65,8 +38,12 @@ afterAll(async () => {
 
 function optionsFor(more: Partial<TrainCodecOptions> = {}): TrainCodecOptions {
   return {
-    ...{ bundle, runtime, clock: systemClock, names, readFrame, isResumed: false, threads: 1 },
-    choice: { id: 'tiny', codec: 'bottleneck', cut: 1, seed: 1 },
+    ...{ bundle, runtime, clock: systemClock, names, readFrame: readWaves, isResumed: false, threads: 1 },
+    coder: createSharpCoder(),
+    choice: {
+      ...{ id: 'tiny', codec: 'bottleneck', from: 1, to: 1, tuneTo: 1, network: 'none', hasAdapter: false },
+      seed: 1,
+    },
     folder: join(folder, `checkpoint-${numFolders++}`),
     length: { numSteps: 8 },
     tuning: { numProbes: 32, maxValues: 20_000 },
@@ -109,7 +86,7 @@ async function curveOf({ codec }: TrainedCodec): Promise<CurvePoint[]> {
     (await tail.run(tensors)).outputs.scores?.data as Float32Array;
   const frames: { tensors: NamedTensors; scores: Float32Array }[] = [];
   for (let i = 0; i < 40; i++) {
-    const { tensors } = await readFrame(`unseen-${1000 + i * 24}`);
+    const { tensors } = await readWaves(`unseen-${1000 + i * 24}`);
     const { outputs } = await head.run(tensors);
     frames.push({ tensors: outputs, scores: await scoresOf(outputs) });
   }
@@ -225,11 +202,11 @@ describe('training a codec', () => {
     let numRead = 0;
     const counting = (name: string): Promise<Frame> => {
       numRead++;
-      return readFrame(name);
+      return readWaves(name);
     };
     const cuts = [1, bundle.manifest.cuts.length - 1];
     const small = await openSamples({ bundle, runtime, cuts, readFrame: counting, maxBytes: 0 });
-    const large = await openSamples({ bundle, runtime, cuts, readFrame });
+    const large = await openSamples({ bundle, runtime, cuts, readFrame: readWaves });
     const kept = [await large.get('picture-1'), await large.get('picture-1')];
     const computed = [await small.get('picture-1'), await small.get('picture-1')];
     expect(numRead).toBe(2);

@@ -1,9 +1,9 @@
-import type { Runtime, Tensor } from '@isthmus/core';
-import { type BuiltCodec, type CalibrationTuning, importCodec } from '@isthmus/graph';
-import { exportCodec } from '@isthmus/train';
+import type { PictureCoder, Runtime, Tensor } from '@isthmus/core';
+import type { BuiltCodec, CalibrationTuning } from '@isthmus/graph';
 import type { Frame } from '../rd/pictures.js';
+import { checkChoice, comparedCuts, type TrainingChoice } from './choice.js';
 import { createEvaluator, type Evaluation, type Evaluator } from './evaluate.js';
-import { comparedCuts } from './graph.js';
+import { importTrained } from './import-trained.js';
 import {
   type OpenTraining,
   prepareTraining,
@@ -13,11 +13,12 @@ import {
 } from './open-training.js';
 import { type RunOptions, runTraining } from './run-training.js';
 import { openSamples, type Sample } from './samples.js';
-import type { TrainingChoice } from './setup.js';
 import { createPoints } from './target.js';
 
 export interface TrainCodecOptions extends RunOptions {
   runtime: Runtime;
+  /** For codecs of pictures: `createSharpCoder()`. */
+  coder: PictureCoder;
   choice: TrainingChoice;
   /** All pictures, by name. */
   names: readonly string[];
@@ -41,6 +42,10 @@ export interface TrainedCodec {
   numSkipped: number;
   /** Of this run. */
   imagesPerSecond: number;
+  /** Operations of the encoder for one frame; 0 where pictures are sent. */
+  encoderFlops: number;
+  /** Whether weights are stored in half precision, since that changed nothing on pictures held out. */
+  isHalf: boolean;
 }
 
 const mostEvaluated = 32;
@@ -56,27 +61,26 @@ const reportedLevels = [0, 0.25, 0.5, 0.75, 1];
  */
 export async function trainCodec(options: TrainCodecOptions): Promise<TrainedCodec> {
   const { bundle, runtime, choice, readFrame, onProgress } = options;
-  const { at, later, last } = comparedCuts(bundle.manifest, choice.cut);
+  checkChoice(bundle.manifest, choice);
+  const { at, later, last } = comparedCuts(bundle.manifest, choice);
   onProgress?.({ stage: 'prepare' });
-  const samples = await openSamples({ bundle, runtime, readFrame, cuts: [at, ...later, last] });
+  const cuts = [...new Set([choice.from, at, ...later, last])];
+  const samples = await openSamples({ bundle, runtime, readFrame, cuts });
   try {
     const opened = await prepareTraining({ ...options, samples });
     const { setup, graph } = opened;
     const heldOut = await readSome(samples, setup.pictures.heldOut, mostEvaluated, options.signal);
-    const evaluator = await createEvaluator(
-      graph.training,
-      bundle.manifest,
-      setup.start.tensor.name,
-      runtime,
-    );
+    const evaluator = await createEvaluator(graph, bundle.manifest, runtime);
     try {
       const before = await reportLevels(evaluator, opened, heldOut, startWeights(graph));
       const run = await runTraining(options, opened, samples, evaluator, heldOut);
       const after = await reportLevels(evaluator, opened, heldOut, run.weights);
       onProgress?.({ stage: 'import' });
-      const codec = await importTrained(options, opened, run.weights);
+      const given = { evaluator, heldOut, weights: run.weights };
+      const imported = await importTrained(options, opened, given);
       const { numSteps, numImages, imagesPerSecond } = run;
-      return { codec, before, after, numSteps, numImages, imagesPerSecond, numSkipped: samples.skipped.size };
+      const counts = { numSteps, numImages, imagesPerSecond, numSkipped: samples.skipped.size };
+      return { ...imported, ...counts, before, after };
     } finally {
       await evaluator.release();
     }
@@ -96,28 +100,10 @@ async function reportLevels(
   const pointAt = createPoints(target);
   const reports: LevelReport[] = [];
   for (const level of reportedLevels) {
-    reports.push({ level, ...(await evaluator.evaluate(samples, pointAt(level, 1), weights)) });
+    reports.push({
+      level,
+      ...(await evaluator.evaluate(samples, pointAt(level, { rateFactor: 1 }), weights)),
+    });
   }
   return reports;
-}
-
-async function importTrained(
-  { bundle, runtime, clock, readFrame, signal, tuning }: TrainCodecOptions,
-  { setup, target, graph }: OpenTraining,
-  weights: Weights,
-): Promise<BuiltCodec> {
-  const { id, cut, pictures, start } = setup;
-  const frames = [];
-  for (const name of pictures.heldOut) {
-    signal.throwIfAborted();
-    // Those that cannot be read were counted before.
-    const frame = await readFrame(name).catch(() => undefined);
-    if (frame !== undefined) frames.push(frame.tensors);
-  }
-  return importCodec({
-    ...{ bundle, runtime, clock, id, frames, from: cut, to: cut },
-    ...exportCodec(graph.architecture, weights, start.tensor.name),
-    steps: target.steps,
-    ...(tuning !== undefined && { tuning }),
-  });
 }

@@ -1,4 +1,4 @@
-import type { Clock } from '@isthmus/core';
+import type { Clock, NamedTensors } from '@isthmus/core';
 import {
   bottleneckPhases,
   createTrainer,
@@ -6,20 +6,20 @@ import {
   learningRateAt,
   phaseAt,
   type Trainer,
-  type TrainingPlan,
   type TrainingState,
 } from '@isthmus/train';
-import { batchFeeds, type FramePoint } from './batch.js';
-import { framesPerStep } from './graph.js';
+import type { FramePoint } from './batch.js';
+import { framesPerStep, type TrainingStage } from './graph.js';
 import type { OpenTraining } from './open-training.js';
 import type { Sample, SampleSource } from './samples.js';
 import { createOrder, randomFor } from './shuffle.js';
 import { createPoints } from './target.js';
 
 /** What a step of the optimizer came to. */
-interface StepReport {
+export interface StepReport {
   /** Steps taken. */
   step: number;
+  stage: TrainingStage;
   loss: number;
   /** Mean bits of a frame. */
   rate: number;
@@ -41,34 +41,53 @@ const peakRate = 1e-3;
 
 export async function createLoop(
   opened: OpenTraining,
-  plan: TrainingPlan,
-  state: TrainingState,
+  start: TrainingState,
   options: LoopOptions,
 ): Promise<TrainingLoop> {
   const { setup, target, graph } = opened;
   const { seed, pictures } = setup;
+  const { threads } = options;
   const order = createOrder(pictures.training, seed);
   const pointAt = createPoints(target);
-  const { threads } = options;
-  const trainer = await createTrainer(plan, { state, ...(threads !== undefined && { threads }) });
+  const open = async (stage: TrainingStage, state: TrainingState): Promise<StagedTrainer> => {
+    const plan = graph.buildPlan(target.numSteps, stage);
+    const trainer = await createTrainer(plan, { state, ...(threads !== undefined && { threads }) });
+    return { stage, trainer };
+  };
+  let current = await open(stageAt(target, start.step), start);
   return {
     get state() {
-      return trainer.state;
+      return current.trainer.state;
     },
     async next() {
-      const { step } = trainer.state;
-      const phase = phaseAt(bottleneckPhases, step, target.numSteps);
+      const { step } = current.trainer.state;
+      const stage = stageAt(target, step);
+      if (stage !== current.stage) {
+        const { state } = current.trainer;
+        await current.trainer.release();
+        current = await open(stage, state);
+      }
+      const { hardness, rateFactor } = phaseAt(bottleneckPhases, step, target.numSteps);
       const random = randomFor(seed, 'step', step);
       const samples = await readBatch(order, step, options.samples, pictures.training.length);
       // Spread over all levels, so that every step sees all of them.
-      const points = samples.map((_, at) => pointAt((at + random()) / framesPerStep, phase.rateFactor));
+      const points = samples.map((_, at) => pointAt((at + random()) / framesPerStep, { rateFactor, stage }));
       const learningRate = learningRateAt(peakRate, step, target.numSteps);
-      const given = { graph, input: setup.start.tensor.name, hardness: phase.hardness, random };
-      const { loss, rate } = await takeStep(trainer, { ...given, samples, points, learningRate });
-      return { step: step + 1, loss, rate };
+      const given = { graph, hardness, random, samples, points, learningRate };
+      const { loss, rate } = await takeStep(current.trainer, given);
+      return { step: step + 1, stage, loss, rate };
     },
-    release: () => trainer.release(),
+    release: () => current.trainer.release(),
   };
+}
+
+interface StagedTrainer {
+  stage: TrainingStage;
+  trainer: Trainer;
+}
+
+function stageAt({ numFeatureSteps }: OpenTraining['target'], step: number): TrainingStage {
+  return step < numFeatureSteps ? 'features' : 'outputs';
 }
 
 // In place of a picture that cannot be read, the next that can be.
@@ -90,7 +109,6 @@ async function readBatch(
 
 interface StepOptions {
   graph: OpenTraining['graph'];
-  input: string;
   hardness: number;
   random: () => number;
   samples: readonly Sample[];
@@ -101,22 +119,20 @@ interface StepOptions {
 // In one batch, or frame by frame where the model takes only one.
 async function takeStep(
   trainer: Trainer,
-  { graph, input, hardness, random, samples, points, learningRate }: StepOptions,
+  { graph, hardness, random, samples, points, learningRate }: StepOptions,
 ): Promise<{ loss: number; rate: number }> {
-  const { latentShape } = graph.training;
-  const batchSize = latentShape[0] ?? 1;
-  const latentSize = latentShape.slice(1).reduce((product, axis) => product * axis, 1);
-  const feedsOf = (from: number): ReturnType<typeof batchFeeds> => {
+  const { batchSize } = graph.training;
+  const feedsOf = (from: number): Promise<NamedTensors> => {
     const [batch, at] = [samples.slice(from, from + batchSize), points.slice(from, from + batchSize)];
-    return batchFeeds({ input, latentSize, latentShape, samples: batch, points: at, hardness, random });
+    return graph.makeBatch({ samples: batch, points: at, hardness, random });
   };
   if (batchSize === samples.length) {
-    const { loss, metrics } = await trainer.step(feedsOf(0), { learningRate });
+    const { loss, metrics } = await trainer.step(await feedsOf(0), { learningRate });
     return { loss, rate: meanOf(metrics.rate) };
   }
   let [loss, rate] = [0, 0];
   for (let at = 0; at < samples.length; at += batchSize) {
-    const result = await trainer.accumulate(feedsOf(at));
+    const result = await trainer.accumulate(await feedsOf(at));
     loss += (result.loss * batchSize) / samples.length;
     rate += (meanOf(result.metrics.rate) * batchSize) / samples.length;
   }
@@ -133,12 +149,19 @@ const numTimed = 4;
 /** How long a step takes, by taking a few and forgetting them. */
 export async function timeSteps(
   opened: OpenTraining,
+  stage: TrainingStage,
   options: LoopOptions & { clock: Clock; signal: AbortSignal },
 ): Promise<number> {
   const { clock, signal } = options;
-  const plan = opened.graph.buildPlan(opened.target.numSteps);
-  const state = createTrainingState(plan, opened.graph.training.draft);
-  const loop = await createLoop(opened, plan, state, options);
+  const { graph, target } = opened;
+  const numSteps = numTimed + 1;
+  const state = createTrainingState(graph.buildPlan(numSteps, stage), graph.training.draft);
+  const numFeatureSteps = stage === 'features' ? numSteps : 0;
+  const loop = await createLoop(
+    { ...opened, target: { ...target, numSteps, numFeatureSteps } },
+    state,
+    options,
+  );
   try {
     await loop.next();
     const startMs = clock.now();

@@ -5,13 +5,16 @@ import { Draft } from '../draft.js';
 import { addGradients } from '../gradients.js';
 import { seededRandom } from '../testing/random.js';
 import { loadModel } from '../testing/run.js';
-import { bottleneck, countComponents } from './bottleneck.js';
+import { bottleneck } from './bottleneck.js';
 import { addDivergence } from './distortion.js';
+import { latentFront } from './fronts.js';
 import { exportCodec } from './networks.js';
 import { learningRateAt, type Phase, phaseAt } from './phases.js';
 import { addQuantizer } from './quantizer.js';
 import { addRate } from './rate.js';
-import { draftCodecTraining, trainingInputs } from './training-draft.js';
+import { draftCodecTraining } from './training-draft.js';
+import { trainingInputs } from './training-inputs.js';
+import { countComponents } from './transform-kernels.js';
 
 const normal = (random: () => number): number =>
   Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
@@ -54,14 +57,14 @@ describe('a bottleneck', () => {
   it('gives back what it takes before it is trained, from every draft', async () => {
     const architecture = bottleneck({ start: rotation(), numComponents: 12, random: seededRandom(1) });
     expect(architecture.latentShape).toEqual([1, 12, 3, 2]);
-    const { encoder, decoder } = exportCodec(architecture, new Map(), 'out');
+    const { encoder, decoder } = exportCodec(architecture, new Map());
     const [encode, decode] = [await loadModel(encoder), await loadModel(decoder)];
     const x = maps(5);
     const { latent = new Float32Array() } = await encode({ maps: createTensor('float32', [1, 3, 6, 4], x) });
     const deviation = Math.sqrt(latent.reduce((sum, value) => sum + value * value, 0) / latent.length);
     expect(deviation).toBeGreaterThan(0.5);
     const feeds = { latent: float32Tensor(latent, [1, 12, 3, 2]), level: float32Tensor([0.3]) };
-    const { out = [] } = await decode(feeds);
+    const { maps: out = [] } = await decode(feeds);
     x.forEach((value, index) => {
       expect(out[index]).toBeCloseTo(value, 4);
     });
@@ -208,7 +211,7 @@ describe('the training graph', () => {
     builder.output('scores', 'float32', ['batch', 5]);
     const target = { name: 'scores', shape: [1, 5], power: 1 };
     const { draft, loss } = draftCodecTraining({
-      architecture,
+      front: latentFront(architecture),
       batchSize: 2,
       tail: builder.build(),
       decoded: { name: 'maps', shape: [1, 3, 6, 4], power: 1.5 },

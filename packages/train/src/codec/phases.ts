@@ -19,6 +19,22 @@ export const bottleneckPhases: readonly Phase[] = [
   { until: 1, hardness: 1, rateFactor: 1 },
 ];
 
+/**
+ * How a training of a codec that lands deeper is divided: at first only features are compared, in a graph that ends where
+ * they are, so that steps are several times cheaper; then the outputs as well, through the whole rest of the model.
+ */
+export interface Stages {
+  /** Share of the time in which only features are compared. */
+  timeShare: number;
+  /** The same as a share of the steps, where their number is given. */
+  stepShare: number;
+}
+
+/** A decoder that starts far off learns fastest from what is nearest. */
+export const landingStages: Stages = { timeShare: 0.4, stepShare: 0.6 };
+/** What starts close needs no preparation. */
+export const singleStage: Stages = { timeShare: 0, stepShare: 0 };
+
 /** The phase of a step, counted from 0. */
 export function phaseAt(phases: readonly Phase[], step: number, numSteps: number): Phase {
   const progress = step / Math.max(1, numSteps);
