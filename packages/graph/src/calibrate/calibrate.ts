@@ -13,13 +13,13 @@ import {
 import { type BuiltCodec, buildCodec } from '../build-codec.js';
 import { type Bundle, bundleSpan } from '../bundle.js';
 import { calibrateCut, type FittedCut } from './calibrate-cut.js';
-import { chooseSteps, type LevelMeasure, onHull, triedSteps } from './choose-levels.js';
+import { chooseSteps, type LevelMeasure, nearHull, onHull, pooled, triedSteps } from './choose-levels.js';
 import { createComparison, type Fidelity } from './fidelity.js';
 import { isHeldOut } from './held-out.js';
 import { createOutputMetric, type OutputMetric } from './sensitivity.js';
 import { spread } from './spread.js';
 import type { TransformModels } from './transform-models.js';
-import { type HeldOut, maxMeasured, numTried, tryLevels } from './try-levels.js';
+import { type HeldOut, maxMeasured, numTried, tryLevelsExactly, withWholeBytes } from './try-levels.js';
 import { type CalibrationTuning, defaultTuning } from './tuning.js';
 
 /** What calibrating is busy with. */
@@ -72,16 +72,7 @@ export async function calibrateBundle(bundle: Bundle, options: CalibrateOptions)
   const comparison = createComparison(manifest);
   let atCut: NamedTensors[] = [...frames];
   let wholeOutputs: NamedTensors[] | undefined;
-  let fitting: Promise<BuiltCodec[]>[] = [];
-  const take = async (): Promise<void> => {
-    for (const added of fitting) {
-      for (const { entry, files: own } of await added) {
-        for (const [path, bytes] of own) files.set(path, bytes);
-        codecs.push(entry);
-      }
-    }
-    fitting = [];
-  };
+  const fitting: Promise<BuiltCodec[]>[] = [];
   for (let index = 0; index < lastCut; index++) {
     if (index > 0) atCut = await runAll(runtime, bundleSpan(bundle, index - 1, index), atCut);
     if (!cuts.includes(index)) continue;
@@ -103,9 +94,12 @@ export async function calibrateBundle(bundle: Bundle, options: CalibrateOptions)
     // Whoever awaits it later is told; until then nobody must think it went unheard.
     added.catch(() => {});
     fitting.push(added);
-    if (fitting.length === numAtOnce) await take();
+    await fitting.at(-numAtOnce);
   }
-  await take();
+  for (const { entry, files: own } of (await Promise.all(fitting)).flat()) {
+    for (const [path, bytes] of own) files.set(path, bytes);
+    codecs.push(entry);
+  }
   return { manifest: { ...manifest, codecs }, files };
 }
 
@@ -133,30 +127,38 @@ async function fitCodecs(options: AddOptions): Promise<BuiltCodec[]> {
     frames: frames.filter((_, at) => !isHeldOut(at)),
     tuning,
   });
-  const candidates: Candidate[] = [];
+  const few = spread(heldOut, numTried);
+  const others = spread(heldOut, maxMeasured).filter((frame) => !few.includes(frame));
+  const measure = async (
+    { id, fitted, tables }: Pick<Candidate, 'id' | 'fitted' | 'tables'>,
+    on: HeldOut,
+    levels = [...tables.levels.keys()],
+  ): Promise<LevelMeasure[]> => {
+    const named = tables.levels.map((_, level) => ({ name: `level-${level}`, params: {} }));
+    return tryLevelsExactly({
+      manifest,
+      kind: calibratedCodec,
+      codec: await buildEntry(index, id, fitted.models, tables, named),
+      runtime,
+      tail: async (tensors) => (await tail.run(tensors)).outputs,
+      comparison,
+      heldOut: on,
+      levels,
+    });
+  };
+  const tried: Candidate[] = [];
   for (const [id, fitted] of [
     [`calibrated-${index}`, principal],
     [`calibrated-${index}-channels`, channels],
   ] as const) {
-    const measure = async (tables: CalibratedTables, on: HeldOut): Promise<LevelMeasure[]> => {
-      const levels = tables.levels.map((_, level) => ({ name: `level-${level}`, params: {} }));
-      return tryLevels({
-        manifest,
-        kind: calibratedCodec,
-        codec: await buildEntry(index, id, fitted.models, tables, levels),
-        runtime,
-        tail: async (tensors) => (await tail.run(tensors)).outputs,
-        comparison,
-        heldOut: on,
-      });
-    };
-    const rough = await measure(fitted.fitTables(triedSteps, false), spread(heldOut, numTried));
-    const tables = fitted.fitTables(chooseSteps(rough), true);
-    const measures = await measure(tables, spread(heldOut, maxMeasured));
-    measures.forEach((one, level) => {
-      candidates.push({ id, fitted, tables, level, measure: one });
-    });
+    const rough = await measure({ id, fitted, tables: fitted.fitTables(triedSteps, false) }, few);
+    const own = { id, fitted, tables: fitted.fitTables(chooseSteps(rough), true) };
+    const measures = await measure(own, few);
+    tried.push(...measures.map((one, level) => ({ ...own, level, measure: one })));
   }
+  // What another level beats by far on a few frames need not be measured on more.
+  const near = nearHull(tried.map((one) => one.measure)).map((at) => tried[at]!);
+  const candidates = await measureAgain(near, few.length, others, measure);
   const kept = onHull(candidates.map(({ measure }) => measure)).map((at) => candidates[at]!);
   const entries: BuiltCodec[] = [];
   for (const id of new Set(kept.map((candidate) => candidate.id))) {
@@ -168,11 +170,32 @@ async function fitCodecs(options: AddOptions): Promise<BuiltCodec[]> {
         id,
         fitted.models,
         { ...tables, levels: own.map(({ level }) => tables.levels[level]!) },
-        own.map(({ measure }, place) => ({ name: `level-${place}`, params: { ...measure } })),
+        own.map(({ measure }, place) => ({ name: `level-${place}`, params: { ...withWholeBytes(measure) } })),
       ),
     );
   }
   return entries;
+}
+
+/** Measures levels on more frames than they were measured on. */
+async function measureAgain(
+  tried: readonly Candidate[],
+  numFrames: number,
+  others: HeldOut,
+  measure: (codec: Candidate, on: HeldOut, levels: number[]) => Promise<LevelMeasure[]>,
+): Promise<Candidate[]> {
+  if (others.length === 0) return [...tried];
+  const again: Candidate[] = [];
+  for (const id of new Set(tried.map((candidate) => candidate.id))) {
+    const own = tried.filter((candidate) => candidate.id === id);
+    const levels = own.map(({ level }) => level);
+    const measures = await measure(own[0]!, others, levels);
+    own.forEach((candidate, at) => {
+      const all = pooled(candidate.measure, numFrames, measures[at]!, others.length);
+      again.push({ ...candidate, measure: all });
+    });
+  }
+  return again;
 }
 
 /** A level of one of a cut's codecs. */

@@ -19,6 +19,8 @@ const faithfulShare = 0.0002;
 const uselessShare = 0.45;
 /** Measures on a few frames are noisy: a level this little above the hull stays. */
 const hullSlack = 1.1;
+/** And on very few, one this far above it is looked at again. */
+const nearFactor = 1.5;
 
 /**
  * Steps from the roughest that still changes next to nothing to the finest that leaves next to nothing.
@@ -59,6 +61,39 @@ export function onHull(measures: readonly LevelMeasure[]): number[] {
     hull.push(level);
   }
   return hull;
+}
+
+/** Of levels measured on few frames, those that may turn out to be of use on more. */
+export function nearHull(measures: readonly LevelMeasure[]): number[] {
+  const order = [...measures].sort((a, b) => a.numBytes - b.numBytes || a.divergence - b.divergence);
+  const hull: LevelMeasure[] = [];
+  for (const next of order) {
+    const isAbove = (last: LevelMeasure, before: LevelMeasure): boolean =>
+      (last.divergence - before.divergence) * (next.numBytes - before.numBytes) >=
+      (next.divergence - before.divergence) * (last.numBytes - before.numBytes);
+    while (hull.length >= 2 && isAbove(hull.at(-1)!, hull.at(-2)!)) hull.pop();
+    hull.push(next);
+  }
+  const slack = faithfulShare * largestDivergence(measures);
+  return [...measures.keys()].filter((level) => {
+    const { numBytes, divergence } = measures[level]!;
+    const after = hull.findIndex((one) => one.numBytes >= numBytes);
+    const [before, next] = [hull[after - 1] ?? hull[after]!, hull[after]!];
+    const share = (numBytes - before.numBytes) / (next.numBytes - before.numBytes || 1);
+    const least = before.divergence + share * (next.divergence - before.divergence);
+    return divergence <= nearFactor * least + slack;
+  });
+}
+
+/** What was measured of one level on so many frames, and on so many others. */
+export function pooled(a: LevelMeasure, numA: number, b: LevelMeasure, numB: number): LevelMeasure {
+  const mean = (x: number, y: number): number => (numA * x + numB * y) / (numA + numB);
+  return {
+    agreement: mean(a.agreement, b.agreement),
+    divergence: mean(a.divergence, b.divergence),
+    numBytes: mean(a.numBytes, b.numBytes),
+    bitsPerElement: mean(a.bitsPerElement, b.bitsPerElement),
+  };
 }
 
 const largestDivergence = (measures: readonly Pick<LevelMeasure, 'divergence'>[]): number =>

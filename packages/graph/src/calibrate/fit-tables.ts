@@ -8,11 +8,14 @@ import {
   tableFromCounts,
 } from '@isthmus/core';
 import { solve } from './linear-algebra.js';
+import { spread } from './spread.js';
 
 const precision = 13;
 const listed = 24;
 const numSymbols = 2 * listed + 2;
 const maxTables = 64;
+/** At each level so many values say what is to be expected of a magnitude. */
+const enoughValues = 250_000;
 
 export interface TablesInput {
   tensors: readonly CalibratedTensor[];
@@ -45,17 +48,25 @@ export function initialTables({ tensors, levelScales, components }: TablesInput)
   };
 }
 
-/** Fits everything the integer coder knows, on the integers the encoder itself makes. */
+/**
+ * Fits everything the integer coder knows, on the integers the encoder itself makes: first without a price for bits, then
+ * with the price that those tables give them, and once more with the tables of that. Some of the frames say enough but
+ * for the tables that stay.
+ */
 export function fitTables(input: TablesInput): CalibratedTables {
+  const numValues = input.frames[0]?.reduce((sum, { length }) => sum + length, 0) ?? 0;
+  const few = { ...input, frames: spread(input.frames, Math.max(2, Math.ceil(enoughValues / numValues))) };
   let tables = initialTables(input);
-  for (let pass = 0; pass < 4; pass++) {
-    const lambdaOf = (level: number): number => (pass < 2 ? 0 : Math.round(1024 * input.lambdas[level]!));
-    const levels = tables.levels.map((level, index) => ({ ...level, lambda: lambdaOf(index) }));
-    tables = { ...tables, levels };
-    if (pass % 2 === 0) tables = { ...tables, ...fitExpectations({ input, tables }) };
-    tables = tablesFrom(tables, countSymbols({ input, tables }));
-  }
-  return tables;
+  tables = { ...tables, ...fitExpectations({ input: few, tables }) };
+  tables = tablesFrom(tables, countSymbols({ input: few, tables }));
+  const levels = tables.levels.map((level, index) => ({
+    ...level,
+    lambda: Math.round(1024 * input.lambdas[index]!),
+  }));
+  tables = { ...tables, levels };
+  tables = { ...tables, ...fitExpectations({ input: few, tables }) };
+  tables = tablesFrom(tables, countSymbols({ input, tables }));
+  return tablesFrom(tables, countSymbols({ input, tables }));
 }
 
 interface PassOptions {
@@ -142,6 +153,8 @@ function fitExpectations(options: PassOptions): Pick<CalibratedTables, 'priors' 
     counts[prior]! += exact.length;
     if (values === undefined) continue;
     const group = groups[model.groupOf(contexts.prior(component))]!;
+    const { a, b } = group;
+    group.count += values.length;
     forEachValue(contexts, values, (i, residual) => {
       const magnitude = Math.min(model.maxMagnitude, Math.abs(residual));
       sums[prior]! += magnitude;
@@ -150,13 +163,13 @@ function fitExpectations(options: PassOptions): Pick<CalibratedTables, 'priors' 
       let rough = 0.01;
       for (let k = 0; k < n; k++) rough += features[k]! * 0.125;
       const weight = 1 / rough;
+      // The matrix is symmetric: its upper half says all.
       for (let j = 0; j < n; j++) {
         const weighted = features[j]! * weight;
         if (weighted === 0) continue;
-        group.b[j]! += weighted * magnitude;
-        for (let k = 0; k < n; k++) group.a[j * n + k]! += weighted * features[k]!;
+        b[j]! += weighted * magnitude;
+        for (let k = j, at = j * n + j; k < n; k++, at++) a[at]! += weighted * features[k]!;
       }
-      group.count++;
     });
   }
   return { priors: smoothPriors(tables.priors, sums, counts), weights: groups.flatMap(weightsOf) };
@@ -165,7 +178,10 @@ function fitExpectations(options: PassOptions): Pick<CalibratedTables, 'priors' 
 function weightsOf({ a, b, count }: { a: Float64Array; b: Float64Array; count: number }): number[] {
   if (count < 2000) return initialWeights;
   const n = model.numFeatures;
-  const ridge = Float64Array.from(a);
+  const ridge = Float64Array.from(a, (_, at) => {
+    const [row, column] = [Math.floor(at / n), at % n];
+    return a[Math.min(row, column) * n + Math.max(row, column)]!;
+  });
   for (let i = 0; i < n; i++) ridge[i * n + i] = a[i * n + i]! * 1.001 + 1e-9;
   const w = solve(ridge, b);
   return Array.from(w, (x) => Math.max(-32_768, Math.min(32_767, Math.round(x * model.one))));

@@ -118,6 +118,20 @@ export interface BlockStatistics {
   high: number;
 }
 
+/** Blocks whose products are added at a time: the matrix, which is large, is gone through once for all of them. */
+const numTogether = 4;
+
+/** Adds the products of the numbers of each block to the upper half of a matrix. */
+function addProducts(matrix: Float64Array, blocks: readonly Float64Array[], size: number): void {
+  const [p, q, r, s] = blocks as [Float64Array, Float64Array, Float64Array, Float64Array];
+  for (let i = 0; i < size; i++) {
+    const [pi, qi, ri, si] = [p[i]!, q[i]!, r[i]!, s[i]!];
+    for (let j = i, at = i * size + i; j < size; j++, at++) {
+      matrix[at]! += pi * p[j]! + qi * q[j]! + ri * r[j]! + si * s[j]!;
+    }
+  }
+}
+
 /** At most so many blocks of all frames together make the covariance, evenly chosen. */
 const maxBlocksPerSize = 12;
 
@@ -147,20 +161,21 @@ export function measureBlocks(frames: readonly Float32Array[], layout: MapLayout
   const covariance = new Float64Array(size * size);
   const available = frames.length * rows * columns;
   const stride = Math.max(1, Math.floor(available / Math.max(4096, maxBlocksPerSize * size)));
-  const values = new Float64Array(size);
-  let numBlocks = 0;
-  for (let index = 0; index < available; index += stride) {
-    const maps = frames[Math.floor(index / (rows * columns))]!;
-    const position = index % (rows * columns);
-    readBlock(maps, layout, Math.floor(position / columns), position % columns, values);
-    for (let i = 0; i < size; i++) values[i]! -= means[Math.floor(i / (block * block))]!;
-    for (let i = 0; i < size; i++) {
-      const value = values[i]!;
-      if (value === 0) continue;
-      const at = i * size;
-      for (let j = i; j < size; j++) covariance[at + j]! += value * values[j]!;
+  const together = Array.from({ length: numTogether }, () => new Float64Array(size));
+  const numBlocks = Math.ceil(available / stride);
+  for (let first = 0; first < numBlocks; first += numTogether) {
+    for (const [k, values] of together.entries()) {
+      const index = (first + k) * stride;
+      if (first + k >= numBlocks) {
+        values.fill(0);
+        continue;
+      }
+      const position = index % (rows * columns);
+      const maps = frames[Math.floor(index / (rows * columns))]!;
+      readBlock(maps, layout, Math.floor(position / columns), position % columns, values);
+      for (let i = 0; i < size; i++) values[i]! -= means[Math.floor(i / (block * block))]!;
     }
-    numBlocks++;
+    addProducts(covariance, together, size);
   }
   // Few blocks say little about how numbers go together: their covariances are believed less.
   const belief = numBlocks / (numBlocks + size);

@@ -28,11 +28,19 @@ export interface TryOptions {
   tail: (tensors: NamedTensors) => Promise<NamedTensors>;
   comparison: (expected: NamedTensors, actual: NamedTensors) => Fidelity;
   heldOut: HeldOut;
+  /** @default all of the codec's */
+  levels?: readonly number[];
 }
 
-/** Codes the frames as device and receiver will, at every level of a codec's one path. */
+/** Codes the frames as device and receiver will, at levels of a codec's one path. */
 export async function tryLevels(options: TryOptions): Promise<LevelMeasure[]> {
+  return (await tryLevelsExactly(options)).map(withWholeBytes);
+}
+
+/** The same with mean bytes that are no whole numbers, to be averaged further. */
+export async function tryLevelsExactly(options: TryOptions): Promise<LevelMeasure[]> {
   const { manifest, kind, codec, runtime, tail, comparison, heldOut } = options;
+  const { levels = [...codec.entry.levels.keys()] } = options;
   const { entry, files } = codec;
   const readFile = async ({ path }: FileRef): Promise<Uint8Array> => {
     const bytes = files.get(path);
@@ -47,7 +55,7 @@ export async function tryLevels(options: TryOptions): Promise<LevelMeasure[]> {
     0,
   );
   const measures: LevelMeasure[] = [];
-  for (const level of entry.levels.keys()) {
+  for (const level of levels) {
     const path = { from, to, level };
     const fidelities: Fidelity[] = [];
     let numBytes = 0;
@@ -58,9 +66,14 @@ export async function tryLevels(options: TryOptions): Promise<LevelMeasure[]> {
     }
     measures.push({
       ...meanFidelity(fidelities),
-      numBytes: Math.round(numBytes),
+      numBytes,
       bitsPerElement: (8 * numBytes) / numElements,
     });
   }
   return measures;
 }
+
+export const withWholeBytes = (measure: LevelMeasure): LevelMeasure => ({
+  ...measure,
+  numBytes: Math.round(measure.numBytes),
+});
