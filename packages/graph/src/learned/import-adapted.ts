@@ -26,7 +26,7 @@ import type { ModelProto } from '../onnx_pb.js';
 import { checkCodecId } from './add-codec.js';
 import { adapterOutputs, checkOutputs, loadNetwork, readNetwork } from './check-networks.js';
 import type { ImportProgress } from './import-codec.js';
-import { measureCodec, withSegments } from './measure-codec.js';
+import { measureCodec, withCoders, withSegments } from './measure-codec.js';
 import type { TunedWeights } from './tuned-weights.js';
 import { checkTuned, writeTunedSegments } from './write-tuned.js';
 
@@ -114,8 +114,11 @@ export async function importAdapted(options: ImportAdaptedOptions): Promise<Buil
   const measures = await withSpan(bundle, 0, lastCut, runtime, async (whole): Promise<LevelMeasure[]> => {
     const heldOut = await Promise.all(some.map(async (frame) => ({ frame, outputs: await whole(frame) })));
     const codec = withSegments(bundle, await build(levels));
+    const comparison = createComparison(manifest);
     return withSpan(bundle, to, lastCut, runtime, (tail) =>
-      tryLevels({ manifest, kind, codec, runtime, tail, comparison: createComparison(manifest), heldOut }),
+      withCoders((held) =>
+        tryLevels({ manifest, kind: held(kind), codec, runtime, tail, comparison, heldOut }),
+      ),
     );
   });
   const kept = onHull(measures).map((at) => {

@@ -30,7 +30,7 @@ import { toOnnxType } from '../tensors.js';
 import { addCodec, checkCodecId } from './add-codec.js';
 import { checkOutputs, encoderInputs, loadNetwork, readNetwork, runEncoder } from './check-networks.js';
 import { fitLatent } from './fit-latent.js';
-import { measureCodec, runCodec, withSegments } from './measure-codec.js';
+import { measureCodec, runCodec, withCoders, withSegments } from './measure-codec.js';
 import type { TunedWeights } from './tuned-weights.js';
 import { checkTuned, writeTunedSegments } from './write-tuned.js';
 
@@ -142,16 +142,14 @@ export async function importCodec(options: ImportCodecOptions): Promise<BuiltCod
   const codec = await withSpan(bundle, from, lastCut, runtime, async (whole) => {
     const all = await Promise.all(heldOut.map(async (frame) => ({ frame, outputs: await whole(frame) })));
     return withSpan(bundle, to, lastCut, runtime, async (tail) => {
-      const measure = async (tables: CalibratedTables, isFinal: boolean): Promise<LevelMeasure[]> =>
-        tryLevels({
-          manifest,
-          kind,
-          codec: withSegments(bundle, await build(tables)),
-          runtime,
-          tail,
+      const measure = async (tables: CalibratedTables, isFinal: boolean): Promise<LevelMeasure[]> => {
+        const tried = {
+          ...{ manifest, runtime, tail, codec: withSegments(bundle, await build(tables)) },
           comparison: createComparison(manifest),
           heldOut: spread(all, isFinal ? maxMeasured : numTried),
-        });
+        };
+        return withCoders((held) => tryLevels({ ...tried, kind: held(kind) }));
+      };
       if (options.tables !== undefined) return build(options.tables, await measure(options.tables, true));
       const fitted = await fitLatent({
         latents: latents.filter((_, at) => !isHeldOut(at)),

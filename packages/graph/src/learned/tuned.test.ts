@@ -153,6 +153,31 @@ describe('tuned segments', () => {
     expect(entry.measured).toBeUndefined();
   });
 
+  it('are not held in memory once they were measured', async () => {
+    let loaded = 0;
+    const counting: Runtime = {
+      description: runtime.description,
+      async load(model) {
+        const session = await runtime.load(model);
+        loaded++;
+        const release = async (): Promise<void> => {
+          loaded--;
+          await session.release();
+        };
+        const { inputNames, outputNames } = session;
+        return { inputNames, outputNames, run: (feeds, fetches) => session.run(feeds, fetches), release };
+      },
+      close: async () => {},
+    };
+    await fixture.importOne({
+      steps,
+      to: 3,
+      tuned: { via: cut, weights: trained(names) },
+      runtime: counting,
+    });
+    expect(loaded).toBe(0);
+  });
+
   it.each<[string, () => Parameters<typeof fixture.importOne>[0], string, RegExp]>([
     [
       'before the first cut',

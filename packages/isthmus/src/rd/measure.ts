@@ -186,6 +186,10 @@ async function measureCut(
     }));
   } finally {
     for (const span of loaded) await span.release();
+    for (const { encoder, decoder } of trials) {
+      await encoder.release?.();
+      await decoder.release?.();
+    }
   }
 }
 
