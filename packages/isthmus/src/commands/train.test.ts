@@ -5,7 +5,7 @@ import { parseManifest } from '@isthmus/core';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeClassifier } from '../testing/classifier.js';
-import { run, runUntil } from '../testing/command-line.js';
+import { run, runUntilNote } from '../testing/command-line.js';
 
 let folder: string;
 /** A bundle that no test changes. */
@@ -47,7 +47,12 @@ describe('isthmus train', () => {
     const bundle = await copySplit();
     const { exitCode, out, notes } = await train(bundle, '--steps', '3');
     expect(exitCode, notes).toBe(0);
-    expect(out).toMatch(/3 steps, 24 pictures, [\d.]+ images\/s; 1 pictures could not be read/);
+    expect(out).toMatch(
+      /3 steps, 24 pictures, [\d.]+ images\/s; 1 pictures could not be read; weights stored/,
+    );
+    expect(out).toMatch(
+      /The encoder takes [\d.]+ MFLOP, the device in all \d+: [\d.]+ % of the model's \d+\./,
+    );
     expect(out).toMatch(/bpp before +after +output error before +after/);
     expect(out).toMatch(/bottleneck-1, cut 1\n\nlevel +bytes/);
     expect(notes).toMatch(
@@ -64,24 +69,9 @@ describe('isthmus train', () => {
 
   it('saves when interrupted, and goes on', async () => {
     const bundle = await copySplit();
-    const controller = new AbortController();
     const args = ['--data', images, '--from', '1', '--threads', '1', '--steps', '100000', '--seed', '4'];
-    const running = runUntil(controller.signal, 'train', bundle, ...args);
     const checkpoint = join(bundle, '.training-bottleneck-1');
-    // The setup is written just before the first step.
-    for (;;) {
-      if (
-        await access(join(checkpoint, 'setup.safetensors')).then(
-          () => true,
-          () => false,
-        )
-      )
-        break;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    controller.abort();
-    const { exitCode, notes } = await running;
+    const { exitCode, notes } = await runUntilNote(/step 1\//, 'train', bundle, ...args);
     expect(exitCode).toBe(130);
     expect(notes).toMatch(/Saved after step \d+\. Go on with the same command and --resume\./);
     await access(join(checkpoint, 'state.safetensors'));
@@ -90,17 +80,31 @@ describe('isthmus train', () => {
     expect(other.notes).toMatch(/has seed 4, not 1/);
   });
 
+  it('trains what stands behind a picture, under a name that says so', async () => {
+    const bundle = await copySplit();
+    const args = ['--data', images, '--codec', 'pixels+adapter', '--format', 'jpeg', '--tune-to', '1'];
+    const { exitCode, notes } = await run('train', bundle, ...args, '--threads', '1', '--steps', '2');
+    expect(exitCode, notes).toBe(0);
+    const { codecs } = parseManifest(await readFile(join(bundle, 'manifest.json'), 'utf8'));
+    expect(codecs.at(-1)).toMatchObject({
+      ...{ id: 'jpeg-adapter-tuned-1', kind: 'adapted', paths: [{ from: 0, to: 1 }] },
+    });
+  });
+
   it('refuses what cannot be, before anything is written', async () => {
     const bundle = await copySplit();
     const empty = join(folder, 'empty');
     await mkdir(empty, { recursive: true });
     const cases: [string[], RegExp, number][] = [
       [[bundle], /Say --data/, 2],
-      [[bundle, '--data', images], /Say --data, the pictures, and --from/, 2],
+      [[bundle, '--data', images], /Say --from/, 2],
       [[bundle, '--data', empty, '--from', '1'], /no picture in/, 2],
       [[bundle, '--data', join(folder, 'none'), '--from', '1'], /cannot be read/, 2],
-      [[bundle, '--data', images, '--from', '9'], /has cuts 0 to \d+ to train a codec at, not 9/, 2],
-      [[bundle, '--data', images, '--from', '1', '--to', '2'], /--to is 1, not 2/, 2],
+      [[bundle, '--data', images, '--from', '9'], /has cuts 0 to \d+ for a codec to leave at, not 9/, 2],
+      [[bundle, '--data', images, '--from', '2', '--to', '1'], /lands there or later/, 2],
+      [[bundle, '--data', images, '--codec', 'encoder'], /where it lands, such as 1/, 2],
+      [[bundle, '--data', images, '--codec', 'pixels+adapter'], /--format/, 2],
+      [[bundle, '--data', images, '--from', '1', '--network', 'huge'], /--network/, 2],
       [[bundle, '--data', images, '--from', '1', '--codec', 'other'], /--codec/, 2],
       [[bundle, '--data', images, '--from', '1', '--minutes', '0'], /--minutes/, 2],
       [[bundle, '--data', images, '--from', '1', '--minutes', '1', '--steps', '5'], /not both/, 2],

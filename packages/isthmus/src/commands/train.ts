@@ -154,7 +154,8 @@ function createShow(id: string, { note }: CliContext): (progress: TrainingProgre
   return (progress) => {
     const isLast = progress.stage !== 'train' || progress.step === progress.numSteps;
     if (!isLast && systemClock.now() - shownAtMs < showIntervalMs) return;
-    shownAtMs = systemClock.now();
+    // The first step is shown at once, whatever was before.
+    shownAtMs = progress.stage === 'train' ? systemClock.now() : Number.NEGATIVE_INFINITY;
     note(`${id}: ${describe(progress)}`);
   };
 }
@@ -222,7 +223,10 @@ function render(manifest: Manifest, trained: TrainedCodec): string {
     { title: 'after', value: ({ now }) => now.agreement.toFixed(3), align: 'right' },
   ]);
   const skipped = numSkipped === 0 ? '' : `; ${numSkipped} pictures could not be read`;
-  const summary = `${numSteps} steps, ${numImages} pictures, ${imagesPerSecond.toFixed(1)} images/s${skipped}`;
+  const precision = trained.isHalf ? 'half' : 'single';
+  const summary =
+    `${numSteps} steps, ${numImages} pictures, ${imagesPerSecond.toFixed(1)} images/s${skipped}; ` +
+    `weights stored in ${precision} precision`;
   const cost = encoderFlops === 0 ? '' : `\n${describeCost(manifest, trained)}`;
   return `${summary}${cost}\n\nEstimated, on pictures held out:\n\n${table}\n\n${renderCodec(manifest, codec.entry)}`;
 }

@@ -10,11 +10,20 @@ export interface CommandEnd {
 
 /** Runs a command line in this process; what cac prints by itself is caught as well. */
 export function run(...args: string[]): Promise<CommandEnd> {
-  return runUntil(new AbortController().signal, ...args);
+  return runWith(new AbortController().signal, () => {}, args);
 }
 
-/** The same, interrupted by the signal. */
-export async function runUntil(signal: AbortSignal, ...args: string[]): Promise<CommandEnd> {
+/** The same, interrupted as soon as it notes something. */
+export function runUntilNote(pattern: RegExp, ...args: string[]): Promise<CommandEnd> {
+  const controller = new AbortController();
+  return runWith(controller.signal, (text) => pattern.test(text) && controller.abort(), args);
+}
+
+async function runWith(
+  signal: AbortSignal,
+  onNote: (text: string) => void,
+  args: string[],
+): Promise<CommandEnd> {
   const out: string[] = [];
   const notes: string[] = [];
   const info = vi.spyOn(console, 'info').mockImplementation((text: string) => void out.push(text));
@@ -22,7 +31,10 @@ export async function runUntil(signal: AbortSignal, ...args: string[]): Promise<
   try {
     const exitCode = await main(args, {
       out: (text) => out.push(text),
-      note: (text) => notes.push(text),
+      note: (text) => {
+        notes.push(text);
+        onNote(text);
+      },
       env: {},
       signal,
     });

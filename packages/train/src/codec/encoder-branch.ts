@@ -19,7 +19,7 @@ export interface BranchShape {
 /** What encoders compute beside their transform, by name. */
 export type EncoderBranchName = 'none' | 'small' | 'medium';
 
-/** From pixels of 224², with 64 components, 12 and 42 million operations. */
+/** From pixels of 224², with 64 components, 13 and 46 million operations. */
 export const encoderBranches: Readonly<Record<EncoderBranchName, BranchShape | undefined>> = {
   none: undefined,
   small: { stem: 16, body: 24, numBlocks: 0, stemActivation: 'relu' },
