@@ -10,7 +10,7 @@ interface ChartPoint extends RatePoint {
 }
 
 /** A curve of others, by how much accuracy it loses. */
-export interface ChartReference {
+interface ChartReference {
   name: string;
   points: readonly RatePoint[];
 }
