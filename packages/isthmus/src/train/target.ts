@@ -35,7 +35,7 @@ export const landingRange: StepRange = { faithfulShare: 0.01, uselessShare: 0.25
 // How much errors at cuts weigh beside those of the outputs: they have less noise, but are not what counts.
 const featureShare = 0.25;
 const laterShare = 0.5;
-const leastPictureShare = 0.01;
+const leastPictureShare = 0.1;
 
 /**
  * The range of steps to train for, from nearly faithful to nearly useless, and what the terms count, from what the

@@ -44,10 +44,10 @@ describe('tuned segments', () => {
     const tuned = tunedWeights(weights, initial);
     expect([...tuned.keys()]).toEqual(['w']);
     const [a = 0, , , d = 0] = tuned.get('w')?.data ?? [];
-    // The root mean square is 2.5: half of a weight's size, and a tenth of that beside.
+    // The root mean square is 2.5: 0.15 of a weight's size and of a tenth of that.
     expect([a, d]).toEqual([
-      expect.closeTo(3 + 0.1 * 0.5 * 3.25, 5),
-      expect.closeTo(4 - 0.2 * 0.5 * 4.25, 5),
+      expect.closeTo(3 + 0.1 * 0.15 * 3.25, 5),
+      expect.closeTo(4 - 0.2 * 0.15 * 4.25, 5),
     ]);
     expect([...((await after(feeds))[y] ?? [])]).toEqual([expect.closeTo(a, 5), expect.closeTo(d, 5)]);
   });

@@ -4,11 +4,11 @@ import type { Draft } from '../draft.js';
 import { graft } from '../graft.js';
 
 /**
- * How far a step moves a tuned weight at the learning rate 1e-3: by 5e-4 of its size, as fine-tuning does, where new
+ * How far a step moves a tuned weight at the learning rate 1e-3: by 1.5e-4 of its size, where new
  * weights move by 1e-3 each. Its own size, since the channels of one tensor may differ by orders of magnitude where
  * normalization was folded into them.
  */
-const tuningPace = 0.5;
+const tuningPace = 0.15;
 /** What a weight of no size is taken for: a share of its tensor's root mean square. */
 const leastSize = 0.1;
 
