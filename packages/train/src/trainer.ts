@@ -48,7 +48,8 @@ export interface Trainer {
 /**
  * Loads the models of a plan into onnxruntime-node. What a step gives is fed to the next as it is: onnxruntime-node reads
  * inputs where they lie, and copies outputs once (also into arrays that it is given, so none are). It runs in the
- * caller's thread, which it keeps busy.
+ * caller's thread, which it keeps busy: it takes no shared memory, and a state that moved to a worker for a step could not be
+ * read meanwhile, and would be lost with the worker. Whoever must not wait creates the trainer in a worker.
  *
  * @throws IsthmusError `runtime/load-failed`; from its methods `runtime/run-failed`, `train/not-finite` if the loss or
  * the gradient is no number any more (the state is then that of the step before), and `usage/invalid` for
