@@ -1,6 +1,16 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { IsthmusError } from './errors.js';
-import { parseAs } from './schema.js';
+import {
+  integerFrom,
+  listOf,
+  measure,
+  number,
+  parseAs,
+  type Schema,
+  share,
+  textLike,
+  textUpTo,
+} from './schema.js';
 import { type TensorType, tensorBytes, tensorTypes } from './tensor.js';
 
 /** A file of the bundle: its path relative to manifest.json, its size and its hash. */
@@ -167,88 +177,89 @@ export const manifestLimits = {
   tunedBytes: 16_777_216,
 } as const;
 
-const count = z.int().check(z.nonnegative());
-const measure = z.number().check(z.nonnegative());
-const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const count = integerFrom(0);
+const sha256 = textLike(/^[0-9a-f]{64}$/);
 // A path that cannot leave the bundle's folder, on any system.
-const filePath = z
-  .string()
-  .check(z.maxLength(200), z.regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/));
-const base64 = z.base64().check(z.maxLength(64 * 1024));
-const fileRef: z.ZodMiniType<FileRef> = z.object({ path: filePath, numBytes: count, sha256 });
-const triple = z.tuple([z.number(), z.number(), z.number()]);
-const labels = z.array(z.string().check(z.maxLength(200))).check(z.maxLength(100_000));
+const filePath = v.pipe(
+  v.string(),
+  v.maxLength(200),
+  v.regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/),
+);
+const base64 = v.pipe(v.string(), v.maxLength(64 * 1024), v.base64());
+const fileRef: Schema<FileRef> = v.object({ path: filePath, numBytes: count, sha256 });
+const triple = v.strictTuple([number, number, number]);
+const labels = listOf(textUpTo(200), 0, 100_000);
 
-const cutTensor: z.ZodMiniType<CutTensor> = z.object({
-  name: z.string().check(z.minLength(1), z.maxLength(1000)),
-  type: z.enum(tensorTypes),
-  shape: z.array(z.int().check(z.minimum(0), z.maximum(2 ** 31))).check(z.maxLength(manifestLimits.rank)),
-  batched: z.boolean(),
+const cutTensor: Schema<CutTensor> = v.object({
+  name: v.pipe(v.string(), v.minLength(1), v.maxLength(1000)),
+  type: v.picklist(tensorTypes),
+  shape: listOf(integerFrom(0, 2 ** 31), 0, manifestLimits.rank),
+  batched: v.boolean(),
   asInput: base64,
   asOutput: base64,
 });
 
-const measuredLevel: z.ZodMiniType<MeasuredLevel> = z.object({
+const measuredLevel: Schema<MeasuredLevel> = v.object({
   numBytes: measure,
   numBytesDeviation: measure,
-  quality: z.number().check(z.minimum(0), z.maximum(1)),
+  quality: share,
   encodeMs: measure,
   decodeMs: measure,
 });
 
-const task: z.ZodMiniType<Task> = z.discriminatedUnion('kind', [
-  z.object({
-    kind: z.literal('classification'),
-    output: z.string(),
-    activation: z.enum(['none', 'softmax']),
+const task: Schema<Task> = v.variant('kind', [
+  v.object({
+    kind: v.literal('classification'),
+    output: v.string(),
+    activation: v.picklist(['none', 'softmax']),
     labels,
   }),
-  z.object({
-    kind: z.literal('detection'),
-    output: z.string(),
-    decoder: z.literal('yolo-v2'),
-    anchors: z.array(z.tuple([z.number(), z.number()])).check(z.maxLength(64)),
-    scoreThreshold: z.number(),
-    iouThreshold: z.number(),
+  v.object({
+    kind: v.literal('detection'),
+    output: v.string(),
+    decoder: v.literal('yolo-v2'),
+    anchors: listOf(v.strictTuple([number, number]), 0, 64),
+    scoreThreshold: number,
+    iouThreshold: number,
     labels,
   }),
-  z.object({ kind: z.literal('tensor') }),
+  v.object({ kind: v.literal('tensor') }),
 ]);
 
-const manifestSchema: z.ZodMiniType<Manifest> = z.object({
-  format: z.literal('isthmus-bundle'),
-  version: z.literal(1),
-  model: z.string().check(z.regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)),
-  provenance: z.object({ source: z.string(), licence: z.string(), sha256 }),
-  dynamicBatch: z.boolean(),
-  preprocess: z.nullable(
-    z.object({
-      width: z.int().check(z.minimum(1), z.maximum(16384)),
-      height: z.int().check(z.minimum(1), z.maximum(16384)),
-      colorOrder: z.enum(['rgb', 'bgr']),
-      fit: z.enum(['cover', 'contain', 'fill']),
+const manifestSchema: Schema<Manifest> = v.object({
+  format: v.literal('isthmus-bundle'),
+  version: v.literal(1),
+  model: textLike(/^[a-z0-9][a-z0-9._-]{0,99}$/),
+  provenance: v.object({ source: v.string(), licence: v.string(), sha256 }),
+  dynamicBatch: v.boolean(),
+  preprocess: v.nullable(
+    v.object({
+      width: integerFrom(1, 16384),
+      height: integerFrom(1, 16384),
+      colorOrder: v.picklist(['rgb', 'bgr']),
+      fit: v.picklist(['cover', 'contain', 'fill']),
       mean: triple,
       std: triple,
     }),
   ),
   task,
   header: base64,
-  cuts: z
-    .array(
-      z.object({
-        index: count,
-        tensors: z.array(cutTensor).check(z.minLength(1), z.maxLength(manifestLimits.tensorsPerCut)),
-        numBytes: count,
-      }),
-    )
-    .check(z.minLength(2), z.maxLength(manifestLimits.cuts)),
-  segments: z.array(
-    z.object({
+  cuts: listOf(
+    v.object({
+      index: count,
+      tensors: listOf(cutTensor, 1, manifestLimits.tensorsPerCut),
+      numBytes: count,
+    }),
+    2,
+    manifestLimits.cuts,
+  ),
+  segments: v.array(
+    v.object({
       index: count,
       numNodes: count,
       file: fileRef,
-      shared: z.array(count),
-      profile: z.object({
+      shared: v.array(count),
+      profile: v.object({
         flops: measure,
         parameters: count,
         weightBytes: count,
@@ -258,26 +269,26 @@ const manifestSchema: z.ZodMiniType<Manifest> = z.object({
       }),
     }),
   ),
-  shared: z.array(fileRef).check(z.maxLength(10_000)),
-  codecs: z
-    .array(
-      z.object({
-        id: z.string().check(z.regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)),
-        kind: z.string().check(z.maxLength(100)),
-        version: count,
-        paths: z.array(z.object({ from: count, to: count })).check(z.minLength(1)),
-        levels: z
-          .array(
-            z.object({ name: z.string().check(z.maxLength(100)), params: z.record(z.string(), z.unknown()) }),
-          )
-          .check(z.minLength(1), z.maxLength(manifestLimits.levels)),
-        measured: z.exactOptional(z.array(z.array(measuredLevel))),
-        tablesSha256: z.nullable(sha256),
-        files: z.array(fileRef),
-      }),
-    )
-    .check(z.maxLength(manifestLimits.codecs)),
-  profiledOn: z.string(),
+  shared: listOf(fileRef, 0, 10_000),
+  codecs: listOf(
+    v.object({
+      id: textLike(/^[a-z0-9][a-z0-9._-]{0,99}$/),
+      kind: textUpTo(100),
+      version: count,
+      paths: listOf(v.object({ from: count, to: count }), 1, 10_000),
+      levels: listOf(
+        v.object({ name: textUpTo(100), params: v.record(v.string(), v.unknown()) }),
+        1,
+        manifestLimits.levels,
+      ),
+      measured: v.exactOptional(v.array(v.array(measuredLevel))),
+      tablesSha256: v.nullable(sha256),
+      files: v.array(fileRef),
+    }),
+    0,
+    manifestLimits.codecs,
+  ),
+  profiledOn: v.string(),
 });
 
 /**

@@ -1,5 +1,6 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { getCut } from '../manifest.js';
+import { share } from '../schema.js';
 import type { NamedTensors } from '../tensor.js';
 import {
   type CodecContext,
@@ -21,8 +22,8 @@ export const adaptedFiles = {
 } as const;
 
 // Of a level, besides what pixels have: what the adapter is told, if it asks.
-const params = z.object({
-  level: z.exactOptional(z.number().check(z.minimum(0), z.maximum(1))),
+const params = v.object({
+  level: v.exactOptional(share),
 });
 
 /**
@@ -102,14 +103,14 @@ function createAdapter(context: CodecContext, tail: TunedTail | undefined): Adap
 }
 
 function levelOf({ entry }: CodecContext, path: CodecPath): number {
-  const { level } = params.parse(getLevel(entry, path).params);
+  const { level } = v.parse(params, getLevel(entry, path).params);
   return level ?? path.level / Math.max(1, entry.levels.length - 1);
 }
 
 function checkEntry(context: CodecContext): void {
   const { entry } = context;
   if (entry.paths.length !== 1) throw misfit(context, 'it has not exactly one path');
-  if (!entry.levels.every((level) => params.safeParse(level.params).success)) {
+  if (!entry.levels.every((level) => v.is(params, level.params))) {
     throw misfit(context, 'a level is told as no number from 0 to 1');
   }
   const files = [adaptedFiles.adapter(entry.id), adaptedFiles.tuned(entry.id)];

@@ -1,6 +1,7 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { IsthmusError } from '../errors.js';
 import { type CutTensor, getCut, type Preprocess } from '../manifest.js';
+import { integerFrom, parseAs } from '../schema.js';
 import { createTensor, type Tensor } from '../tensor.js';
 import { type CodecContext, type CodecPath, corrupt, type Decoder, type Encoder, getLevel } from './codec.js';
 import { type PictureFormat, type PictureSize, pictureFormats, readPictureSize } from './picture-header.js';
@@ -35,9 +36,9 @@ export interface PictureCoder {
   decode(bytes: Uint8Array, format: PictureFormat, limits: PictureSize): Promise<Uint8Array>;
 }
 
-const params = z.object({
-  format: z.enum(pictureFormats),
-  quality: z.int().check(z.minimum(1), z.maximum(100)),
+const params = v.object({
+  format: v.picklist(pictureFormats),
+  quality: integerFrom(1, 100),
 });
 
 // Metadata of the format around the picture.
@@ -94,8 +95,8 @@ interface FrameDescription {
 }
 
 function describeFrame({ manifest, entry }: CodecContext): FrameDescription {
-  const levels = entry.levels.map((level) => params.safeParse(level.params));
-  if (levels.some(({ success }) => !success)) {
+  const levels = entry.levels.map((level) => parseAs(params, level.params));
+  if (!levels.every((level) => level.ok)) {
     throw new IsthmusError('bundle/invalid', `Codec ${entry.id} has an unknown level.`);
   }
   const { preprocess } = manifest;
@@ -112,11 +113,11 @@ function describeFrame({ manifest, entry }: CodecContext): FrameDescription {
       `Codec ${entry.id} carries pictures from cut 0, but ${manifest.model} does not take one there.`,
     );
   }
-  return { preprocess, tensor: tensor!, formats: new Set(levels.map(({ data }) => data!.format)) };
+  return { preprocess, tensor: tensor!, formats: new Set(levels.map(({ value }) => value.format)) };
 }
 
-const levelOf = ({ entry }: CodecContext, path: CodecPath): z.infer<typeof params> =>
-  params.parse(getLevel(entry, path).params);
+const levelOf = ({ entry }: CodecContext, path: CodecPath): v.InferOutput<typeof params> =>
+  v.parse(params, getLevel(entry, path).params);
 
 // Where each channel of interleaved RGB lies in the tensor.
 const planeOf = (channel: number, { colorOrder }: Preprocess): number =>

@@ -1,7 +1,8 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { concatBytes } from '../bytes.js';
 import { IsthmusError } from '../errors.js';
 import { type CutTensor, getCut } from '../manifest.js';
+import { integerFrom, parseAs } from '../schema.js';
 import {
   createTensor,
   elementCount,
@@ -15,7 +16,7 @@ import { type CodePlanes, maxCodeBytes, readCodes, writeCodes } from './quantize
 import { channelsOf, dequantize, quantize, readScales, scaleBytes, writeScales } from './quantized-scales.js';
 import { checkTensor } from './raw.js';
 
-const params = z.object({ bits: z.int().check(z.minimum(1), z.maximum(8)) });
+const params = v.object({ bits: integerFrom(1, 8) });
 
 /**
  * `quantized`: each channel of each float32 tensor is mapped affinely onto 2^bits steps between its least and
@@ -92,9 +93,9 @@ export const quantizedCodec: CodecKind = {
 };
 
 function bitsOf({ entry }: CodecContext, path: CodecPath): number {
-  const parsed = params.safeParse(getLevel(entry, path).params);
-  if (!parsed.success) throw new IsthmusError('bundle/invalid', `Codec ${entry.id} has an unknown level.`);
-  return parsed.data.bits;
+  const parsed = parseAs(params, getLevel(entry, path).params);
+  if (!parsed.ok) throw new IsthmusError('bundle/invalid', `Codec ${entry.id} has an unknown level.`);
+  return parsed.value.bits;
 }
 
 function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {

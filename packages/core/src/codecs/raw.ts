@@ -1,8 +1,9 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { concatBytes } from '../bytes.js';
 import { IsthmusError } from '../errors.js';
 import { float16ToFloat32, float32ToFloat16 } from '../float16.js';
 import { type CutTensor, getCut } from '../manifest.js';
+import { parseAs } from '../schema.js';
 import {
   createTensor,
   type Tensor,
@@ -14,7 +15,7 @@ import {
 import { type CodecContext, type CodecKind, type CodecPath, corrupt, getLevel } from './codec.js';
 import type { PlainTensor } from './plain-tensors.js';
 
-const params = z.object({ dtype: z.enum(['float32', 'float16']) });
+const params = v.object({ dtype: v.picklist(['float32', 'float16']) });
 
 /**
  * `raw`: the tensors of a cut as they are, one after the other, little-endian. At level float16, float32 tensors
@@ -66,11 +67,11 @@ interface Part {
 }
 
 function layout({ manifest, entry }: CodecContext, path: CodecPath): Part[] {
-  const parsed = params.safeParse(getLevel(entry, path).params);
-  if (!parsed.success) throw new IsthmusError('bundle/invalid', `Codec ${entry.id} has an unknown level.`);
+  const parsed = parseAs(params, getLevel(entry, path).params);
+  if (!parsed.ok) throw new IsthmusError('bundle/invalid', `Codec ${entry.id} has an unknown level.`);
   return getCut(manifest, path.from).tensors.map((tensor) => ({
     tensor,
-    wireType: tensor.type === 'float32' ? parsed.data.dtype : tensor.type,
+    wireType: tensor.type === 'float32' ? parsed.value.dtype : tensor.type,
   }));
 }
 

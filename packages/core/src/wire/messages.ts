@@ -1,9 +1,17 @@
-import { Packr, Unpackr } from 'msgpackr';
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { IsthmusError } from '../errors.js';
-import { parseAs } from '../schema.js';
+import {
+  integer,
+  integerFrom,
+  listOf,
+  measure,
+  parseAs,
+  type Schema,
+  textLike,
+  textUpTo,
+} from '../schema.js';
 import { maxControlBytes, messageKind } from './constants.js';
-import { checkMsgpack } from './msgpack-guard.js';
+import { decodeMsgpack, encodeMsgpack, type MsgpackValue } from './msgpack.js';
 
 /** Device → receiver, the first message: who speaks, and what for. */
 export interface HelloMessage {
@@ -116,56 +124,56 @@ export type ControlMessage =
   | PongMessage
   | GoodbyeMessage;
 
-const id = z.int().check(z.minimum(0), z.maximum(0xffffffff));
-const shortText = z.string().check(z.maxLength(200));
-const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
-const hashes = z.record(shortText, hash);
-const timeMs = z.number().check(z.minimum(0));
-const size = z.int().check(z.minimum(0));
+const id = integerFrom(0, 0xffffffff);
+const shortText = textUpTo(200);
+const hash = textLike(/^[0-9a-f]{64}$/);
+const hashes = v.record(v.pipe(v.string(), v.maxLength(200)), hash);
+const timeMs = measure;
+const size = integerFrom(0);
 const arrival = { id, numBytes: size, firstMs: timeMs, lastMs: timeMs };
 
-const controlSchema: z.ZodMiniType<ControlMessage> = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('hello'),
-    protocol: z.array(z.int()).check(z.minLength(1), z.maxLength(16)),
+const controlSchema: Schema<ControlMessage> = v.variant('type', [
+  v.object({
+    type: v.literal('hello'),
+    protocol: listOf(integer, 1, 16),
     model: shortText,
-    codecs: z.array(shortText).check(z.maxLength(64)),
-    token: z.nullable(z.string().check(z.maxLength(8192))),
-    resume: z.nullable(shortText),
-    bundle: z.nullable(hash),
+    codecs: listOf(shortText, 0, 64),
+    token: v.nullable(textUpTo(8192)),
+    resume: v.nullable(shortText),
+    bundle: v.nullable(hash),
     tables: hashes,
     client: shortText,
   }),
-  z.object({
-    type: z.literal('accept'),
-    protocol: z.int(),
+  v.object({
+    type: v.literal('accept'),
+    protocol: integer,
     session: shortText,
-    resumed: z.boolean(),
+    resumed: v.boolean(),
     model: shortText,
     bundle: hash,
     tables: hashes,
-    codecs: z.array(shortText).check(z.maxLength(256)),
-    limits: z.object({ packetBytes: size, inFlight: size, bytesPerSecond: size }),
+    codecs: listOf(shortText, 0, 256),
+    limits: v.object({ packetBytes: size, inFlight: size, bytesPerSecond: size }),
   }),
-  z.object({ type: z.literal('arrived'), ...arrival }),
-  z.object({ type: z.literal('receipt'), ...arrival, queueMs: timeMs, decodeMs: timeMs, runMs: timeMs }),
-  z.object({
-    type: z.literal('error'),
-    id: z.nullable(id),
+  v.object({ type: v.literal('arrived'), ...arrival }),
+  v.object({ type: v.literal('receipt'), ...arrival, queueMs: timeMs, decodeMs: timeMs, runMs: timeMs }),
+  v.object({
+    type: v.literal('error'),
+    id: v.nullable(id),
     code: shortText,
-    message: z.string().check(z.maxLength(4000)),
-    retryable: z.boolean(),
-    retryAfterMs: z.nullable(timeMs),
+    message: textUpTo(4000),
+    retryable: v.boolean(),
+    retryAfterMs: v.nullable(timeMs),
   }),
-  z.object({ type: z.literal('cancel'), id }),
-  z.object({ type: z.literal('ping'), id }),
-  z.object({ type: z.literal('pong'), id, atMs: timeMs }),
-  z.object({ type: z.literal('goodbye'), code: shortText, message: z.string().check(z.maxLength(4000)) }),
+  v.object({ type: v.literal('cancel'), id }),
+  v.object({ type: v.literal('ping'), id }),
+  v.object({ type: v.literal('pong'), id, atMs: timeMs }),
+  v.object({ type: v.literal('goodbye'), code: shortText, message: textUpTo(4000) }),
 ]);
 
 /** A control message as bytes: the kind, then MessagePack. */
 export function encodeControl(message: ControlMessage): Uint8Array {
-  const body = new Packr({ useRecords: false, variableMapSize: true }).pack(message);
+  const body = encodeMsgpack({ ...message } as { [key: string]: MsgpackValue });
   const bytes = new Uint8Array(1 + body.byteLength);
   bytes[0] = messageKind.control;
   bytes.set(body, 1);
@@ -180,15 +188,7 @@ export function decodeControl(bytes: Uint8Array): ControlMessage {
       `A message of kind ${bytes[0]} and ${bytes.byteLength} bytes cannot be.`,
     );
   }
-  const body = bytes.subarray(1);
-  checkMsgpack(body);
-  let value: unknown;
-  try {
-    value = new Unpackr({ useRecords: false }).unpack(body);
-  } catch (cause) {
-    throw new IsthmusError('wire/malformed', 'Malformed control message.', { cause });
-  }
-  const parsed = parseAs(controlSchema, value);
+  const parsed = parseAs(controlSchema, decodeMsgpack(bytes.subarray(1)));
   if (!parsed.ok) {
     throw new IsthmusError('wire/malformed', `Malformed control message: ${parsed.problem}`, {
       cause: parsed.cause,

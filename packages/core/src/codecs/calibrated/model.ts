@@ -1,7 +1,7 @@
-import * as z from 'zod/mini';
+import * as v from 'valibot';
 import { type FrequencyTable, findTableFault, tableLimits } from '../../entropy/tables.js';
 import { IsthmusError } from '../../errors.js';
-import { parseAs } from '../../schema.js';
+import { integer, integerFrom, listOf, parseAs } from '../../schema.js';
 
 /** The transformed form of one float32 tensor of a cut: components × height × width integers once quantized. */
 export interface CalibratedTensor {
@@ -96,49 +96,47 @@ export function priorOf(tables: CalibratedTables, scale: number, levelScale: num
   return tables.priors[Math.max(0, Math.min(255, scale - levelScale + 128))]!;
 }
 
-const byte = z.int().check(z.minimum(0), z.maximum(255));
-const fraction = z.int().check(z.minimum(-64), z.maximum(64));
-const size = z.int().check(z.minimum(1), z.maximum(65_536));
-const schema = z.object({
-  version: z.literal(1),
-  tensors: z
-    .array(
-      z.object({
-        name: z.string(),
-        height: size,
-        width: size,
-        scales: z.array(byte).check(z.maxLength(65_536)),
-        left: z.array(fraction).check(z.maxLength(65_536)),
-        up: z.array(fraction).check(z.maxLength(65_536)),
-      }),
-    )
-    .check(z.minLength(1), z.maxLength(32)),
-  levels: z
-    .array(
-      z.object({
-        scale: z.int().check(z.minimum(-4096), z.maximum(4096)),
-        components: z.array(z.int().check(z.minimum(0))),
-        lambda: z.int().check(z.minimum(0), z.maximum(65_536)),
-      }),
-    )
-    .check(z.minLength(1), z.maxLength(64)),
-  priors: z.array(z.int().check(z.minimum(0), z.maximum(2 ** 22))).check(z.length(256)),
-  weights: z
-    .array(z.int().check(z.minimum(-32_768), z.maximum(32_767)))
-    .check(z.length(numGroups * numFeatures)),
-  contexts: z.array(z.int().check(z.minimum(0))).check(z.length(numContexts)),
-  flags: z.array(z.int().check(z.minimum(0))).check(z.length(numFlagBins)),
-  tables: z
-    .array(
-      z.object({
-        precision: z.int(),
-        minValue: z.int(),
-        hasEscape: z.boolean(),
-        frequencies: z.array(z.int().check(z.minimum(1), z.maximum(65_535))).check(z.maxLength(65_536)),
-      }),
-    )
-    .check(z.minLength(1), z.maxLength(256)),
-  centroids: z.array(z.int().check(z.minimum(-1024), z.maximum(1024))).check(z.length(numBins * 3)),
+const byte = integerFrom(0, 255);
+const fraction = integerFrom(-64, 64);
+const size = integerFrom(1, 65_536);
+const schema = v.object({
+  version: v.literal(1),
+  tensors: listOf(
+    v.object({
+      name: v.string(),
+      height: size,
+      width: size,
+      scales: listOf(byte, 0, 65_536),
+      left: listOf(fraction, 0, 65_536),
+      up: listOf(fraction, 0, 65_536),
+    }),
+    1,
+    32,
+  ),
+  levels: listOf(
+    v.object({
+      scale: integerFrom(-4096, 4096),
+      components: v.array(integerFrom(0)),
+      lambda: integerFrom(0, 65_536),
+    }),
+    1,
+    64,
+  ),
+  priors: listOf(integerFrom(0, 2 ** 22), 256, 256),
+  weights: listOf(integerFrom(-32_768, 32_767), numGroups * numFeatures, numGroups * numFeatures),
+  contexts: listOf(integerFrom(0), numContexts, numContexts),
+  flags: listOf(integerFrom(0), numFlagBins, numFlagBins),
+  tables: listOf(
+    v.object({
+      precision: integer,
+      minValue: integer,
+      hasEscape: v.boolean(),
+      frequencies: listOf(integerFrom(1, 65_535), 0, 65_536),
+    }),
+    1,
+    256,
+  ),
+  centroids: listOf(integerFrom(-1024, 1024), numBins * 3, numBins * 3),
 });
 
 /** A level's step: what one unit of its integers stands for. */
