@@ -1,7 +1,7 @@
 export { base64ToBytes, bytesToBase64, concatBytes, sha256Hex } from './bytes.js';
 export { type Clock, createManualClock, type ManualClock, systemClock } from './clock.js';
 export { adaptedFiles, createAdaptedCodec } from './codecs/adapted.js';
-export { builtinCodecs } from './codecs/builtin.js';
+export { builtinCodecs, builtinEncoders } from './codecs/builtin.js';
 export { PlaneContexts } from './codecs/calibrated/contexts.js';
 export * as calibratedModel from './codecs/calibrated/model.js';
 export {
@@ -19,6 +19,7 @@ export {
   type Decoder,
   type DecodeWatch,
   type Encoder,
+  type EncoderKind,
   findCodecKind,
   getLevel,
 } from './codecs/codec.js';
@@ -29,8 +30,8 @@ export {
   type TunedTensor,
 } from './codecs/format-tuned-segments.js';
 export { learnedCodec, learnedFiles, learnedTensors, tunedLearnedCodec } from './codecs/learned.js';
-export { createPictureCodecs } from './codecs/picture-codecs.js';
-export type { PictureCoder } from './codecs/picture-frame.js';
+export { createPictureCodecs, createPictureEncoders } from './codecs/picture-codecs.js';
+export type { PictureCoder, PictureEncoder } from './codecs/picture-frame.js';
 export { type PictureFormat, type PictureSize, pictureFormats } from './codecs/picture-header.js';
 export { createPixelsCodec } from './codecs/pixels.js';
 export { type PackedSegments, parseTunedSegments } from './codecs/tuned-segments.js';

@@ -68,7 +68,7 @@ export function connect(url: string, options: ConnectOptions): Promise<Session<F
       createRuntime: () => createWebRuntime(),
       createCache: () => createPageCache(),
       openWebSocket: (socketUrl) => new WebSocket(socketUrl) as WebSocketLike,
-      createPictureCoder: () => createBrowserCoder(),
+      createPictureEncoder: () => createBrowserCoder(),
       readFrame: createPictureReader(),
     },
     url,

@@ -1,5 +1,5 @@
 import {
-  type CodecKind,
+  type EncoderKind,
   type Manifest,
   manifestLimits,
   parseManifest,
@@ -43,7 +43,7 @@ export interface BundleOptions {
   sha256: string;
   readFile: ReadFile;
   runtime: Runtime;
-  codecs: readonly CodecKind[];
+  codecs: readonly EncoderKind[];
   /** Loaded spans and encoders together stay below this; what runs now is kept. */
   maxDeviceBytes: number;
   /** A span of this bundle has become ready to run, or is no longer. */

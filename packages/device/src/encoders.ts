@@ -1,8 +1,8 @@
 import {
   type CodecEntry,
-  type CodecKind,
   codecBytes,
   type Encoder,
+  type EncoderKind,
   findCodecKind,
   IsthmusError,
   type Manifest,
@@ -39,7 +39,7 @@ export interface EncodersOptions {
   manifest: Manifest;
   readFile: ReadFile;
   runtime: Runtime;
-  codecs: readonly CodecKind[];
+  codecs: readonly EncoderKind[];
   memory: Memory;
   maxDeviceBytes: number;
 }

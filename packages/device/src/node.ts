@@ -50,7 +50,7 @@ const platform: Platform = {
   createRuntime: () => createNodeRuntime(),
   createCache: () => createFolderCache(),
   openWebSocket,
-  createPictureCoder: () => createSharpCoder(),
+  createPictureEncoder: () => createSharpCoder(),
   readFrame: async (frame) => (frame instanceof Uint8Array ? decodePicture(frame) : undefined),
 };
 

@@ -1,8 +1,8 @@
 import {
-  builtinCodecs,
+  builtinEncoders,
   type Clock,
-  type CodecKind,
-  createPictureCodecs,
+  createPictureEncoders,
+  type EncoderKind,
   IsthmusError,
   type Runtime,
   systemClock,
@@ -55,8 +55,8 @@ export interface ConnectOptions {
   maxResultBytes?: number;
   /** Ends connecting, not the session. @default none */
   signal?: AbortSignal;
-  /** @default builtinCodecs, and those of pictures with the platform's picture encoders */
-  codecs?: readonly CodecKind[];
+  /** @default builtinEncoders, and those of pictures with the platform's picture encoders */
+  codecs?: readonly EncoderKind[];
   /** @default the platform's own, or the `ws` package in Node */
   webSocket?: OpenWebSocket;
   /** @default globalThis.fetch */
@@ -106,7 +106,7 @@ export function resolveOptions(options: ConnectOptions, platform: Platform): Res
     pingIntervalMs: 5_000,
     pingTimeoutMs: 15_000,
     maxResultBytes: 67_108_864,
-    codecs: [...builtinCodecs, ...createPictureCodecs(platform.createPictureCoder())],
+    codecs: [...builtinEncoders, ...createPictureEncoders(platform.createPictureEncoder())],
     webSocket: platform.openWebSocket,
     // Browsers insist that fetch is called on the page.
     fetch: (input, init) => globalThis.fetch(input, init),

@@ -1,15 +1,15 @@
-import { IsthmusError, type PictureCoder } from '@isthmus/core';
+import { IsthmusError, type PictureEncoder } from '@isthmus/core';
 
 /**
  * Encodes pictures as the browser does: JPEG everywhere, WebP and AVIF where `convertToBlob` has them. Each coder
  * keeps one canvas, so that a video's frames need not make one each.
  */
-export function createBrowserCoder(): PictureCoder {
+export function createBrowserCoder(): PictureEncoder {
   let canvas: OffscreenCanvas | undefined;
 
   // Draws and encodes without a pause between, so that encodings at the same time do not mix: what is encoded is
   // the canvas as it is when convertToBlob is called.
-  const encode: PictureCoder['encode'] = async (rgb, width, height, format, quality) => {
+  const encode: PictureEncoder['encode'] = async (rgb, width, height, format, quality) => {
     const type = `image/${format}`;
     canvas ??= new OffscreenCanvas(width, height);
     canvas.width = width;
@@ -27,16 +27,10 @@ export function createBrowserCoder(): PictureCoder {
   };
 
   return {
-    async prepare(format, direction) {
-      if (direction === 'decode') {
-        throw new IsthmusError('codec/unknown', 'Pictures are decoded by the receiver, not in the browser.');
-      }
+    async prepare(format) {
       await encode(new Uint8Array(3 * 16 * 16), 16, 16, format, 50);
     },
     encode,
-    async decode() {
-      throw new IsthmusError('codec/unknown', 'Pictures are decoded by the receiver, not in the browser.');
-    },
   };
 }
 

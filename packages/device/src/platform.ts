@@ -1,4 +1,4 @@
-import type { PictureCoder, Runtime } from '@isthmus/core';
+import type { PictureEncoder, Runtime } from '@isthmus/core';
 import type { SegmentCache } from './cache.js';
 import type { ReadPlatformFrame } from './frame.js';
 import type { OpenWebSocket } from './socket.js';
@@ -11,6 +11,6 @@ export interface Platform {
   createCache(): SegmentCache;
   openWebSocket: OpenWebSocket;
   /** What encodes frames that travel as pictures. */
-  createPictureCoder(): PictureCoder;
+  createPictureEncoder(): PictureEncoder;
   readFrame: ReadPlatformFrame;
 }

@@ -8,11 +8,17 @@ import {
   type CodecPath,
   type Decoder,
   type DecodeWatch,
+  type EncoderKind,
   getLevel,
 } from './codec.js';
 import { createCodecModels, fitting, misfit } from './codec-models.js';
 import { tellLevel } from './learned.js';
-import { createPictureDecoder, createPictureEncoder, type PictureCoder } from './picture-frame.js';
+import {
+  createPictureDecoder,
+  createPictureEncoder,
+  type PictureCoder,
+  type PictureEncoder,
+} from './picture-frame.js';
 import { openTunedTail, type TunedTail } from './tuned-tail.js';
 
 /** The files of an adapted codec in a bundle; it has one of them or both. */
@@ -35,6 +41,17 @@ const params = v.object({
  * @param pictures As for {@link createPixelsCodec}.
  */
 export function createAdaptedCodec(pictures: PictureCoder): CodecKind {
+  const { kind, version, createEncoder } = createAdaptedEncoder(pictures);
+  return {
+    kind,
+    version,
+    createEncoder,
+    createDecoder: (context) => createAdaptedDecoder(context, pictures),
+  };
+}
+
+/** The device's half of {@link createAdaptedCodec}. */
+export function createAdaptedEncoder(pictures: PictureEncoder): EncoderKind {
   return {
     kind: 'adapted',
     version: 1,
@@ -42,7 +59,6 @@ export function createAdaptedCodec(pictures: PictureCoder): CodecKind {
       checkEntry(context);
       return createPictureEncoder(context, pictures);
     },
-    createDecoder: (context) => createAdaptedDecoder(context, pictures),
   };
 }
 

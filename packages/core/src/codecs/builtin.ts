@@ -1,8 +1,8 @@
-import { calibratedCodec } from './calibrated.js';
-import type { CodecKind } from './codec.js';
-import { learnedCodec, tunedLearnedCodec } from './learned.js';
-import { quantizedCodec } from './quantized.js';
-import { rawCodec } from './raw.js';
+import { calibratedCodec, calibratedEncoder } from './calibrated.js';
+import type { CodecKind, EncoderKind } from './codec.js';
+import { learnedCodec, learnedEncoder, tunedLearnedCodec, tunedLearnedEncoder } from './learned.js';
+import { quantizedCodec, quantizedEncoder } from './quantized.js';
+import { rawCodec, rawEncoder } from './raw.js';
 
 /** The codec kinds that need nothing but this package. */
 export const builtinCodecs: readonly CodecKind[] = [
@@ -11,4 +11,13 @@ export const builtinCodecs: readonly CodecKind[] = [
   calibratedCodec,
   learnedCodec,
   tunedLearnedCodec,
+];
+
+/** Their device's halves, which are all that a page loads. */
+export const builtinEncoders: readonly EncoderKind[] = [
+  rawEncoder,
+  quantizedEncoder,
+  calibratedEncoder,
+  learnedEncoder,
+  tunedLearnedEncoder,
 ];

@@ -62,16 +62,21 @@ export interface Decoder {
   release?(): Promise<void>;
 }
 
-/** A way of coding, as code; a {@link CodecEntry} in a bundle is that way with its parameters. */
-export interface CodecKind {
-  readonly kind: string;
-  readonly version: number;
+/** What says which entries of a manifest are a kind's. */
+export type CodecVersion = Pick<CodecEntry, 'kind' | 'version'>;
+
+/** The device's half of a {@link CodecKind}: a page need not load the other. */
+export interface EncoderKind extends Readonly<CodecVersion> {
   createEncoder(context: CodecContext): Promise<Encoder>;
+}
+
+/** A way of coding, as code; a {@link CodecEntry} in a bundle is that way with its parameters. */
+export interface CodecKind extends EncoderKind {
   createDecoder(context: CodecContext): Promise<Decoder>;
 }
 
 /** The kind an entry of the manifest asks for. @throws IsthmusError `codec/unknown` */
-export function findCodecKind(kinds: readonly CodecKind[], entry: CodecEntry): CodecKind {
+export function findCodecKind<Kind extends CodecVersion>(kinds: readonly Kind[], entry: CodecEntry): Kind {
   const found = kinds.find((kind) => kind.kind === entry.kind && kind.version === entry.version);
   if (found === undefined) {
     throw new IsthmusError(

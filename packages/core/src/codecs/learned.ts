@@ -12,7 +12,15 @@ import {
 import type { CalibratedTables } from './calibrated/model.js';
 import { decodePlanes, payloadModes } from './calibrated/payload.js';
 import { PlaneDecoder, PlaneEncoder } from './calibrated/planes.js';
-import { type CodecContext, type CodecKind, corrupt, type Decoder, type Encoder, getLevel } from './codec.js';
+import {
+  type CodecContext,
+  type CodecKind,
+  corrupt,
+  type Decoder,
+  type Encoder,
+  type EncoderKind,
+  getLevel,
+} from './codec.js';
 import { createCodecModels, fitting, misfit, readTables } from './codec-models.js';
 import { decodePlain, magnitudeOf, type PlainTensor } from './plain-tensors.js';
 import { checkTensor } from './raw.js';
@@ -63,6 +71,20 @@ export const tunedLearnedCodec: CodecKind = {
   async createDecoder(context) {
     return createLearnedDecoder(context, await openTunedTail(context, learnedFiles.tuned(context.entry.id)));
   },
+};
+
+/** The device's half of {@link learnedCodec}. */
+export const learnedEncoder: EncoderKind = {
+  kind: 'learned',
+  version: 1,
+  createEncoder: createLearnedEncoder,
+};
+
+/** The device's half of {@link tunedLearnedCodec}. */
+export const tunedLearnedEncoder: EncoderKind = {
+  kind: 'learned',
+  version: 2,
+  createEncoder: createLearnedEncoder,
 };
 
 async function createLearnedEncoder(context: CodecContext): Promise<Encoder> {

@@ -1,7 +1,7 @@
-import { createAdaptedCodec } from './adapted.js';
-import type { CodecKind } from './codec.js';
-import type { PictureCoder } from './picture-frame.js';
-import { createPixelsCodec } from './pixels.js';
+import { createAdaptedCodec, createAdaptedEncoder } from './adapted.js';
+import type { CodecKind, EncoderKind } from './codec.js';
+import type { PictureCoder, PictureEncoder } from './picture-frame.js';
+import { createPixelsCodec, createPixelsEncoder } from './pixels.js';
 
 /**
  * The codec kinds that need a platform's picture encoders and decoders, to be used beside `builtinCodecs`.
@@ -15,4 +15,9 @@ import { createPixelsCodec } from './pixels.js';
  */
 export function createPictureCodecs(pictures: PictureCoder): readonly CodecKind[] {
   return [createPixelsCodec(pictures), createAdaptedCodec(pictures)];
+}
+
+/** Their device's halves, to be used beside `builtinEncoders`. */
+export function createPictureEncoders(pictures: PictureEncoder): readonly EncoderKind[] {
+  return [createPixelsEncoder(pictures), createAdaptedEncoder(pictures)];
 }

@@ -7,8 +7,8 @@ import { type CodecContext, type CodecPath, corrupt, type Decoder, type Encoder,
 import { type PictureFormat, type PictureSize, pictureFormats, readPictureSize } from './picture-header.js';
 import { checkTensor } from './raw.js';
 
-/** A platform's picture encoders and decoders. */
-export interface PictureCoder {
+/** A platform's picture encoders: all that a device needs. */
+export interface PictureEncoder {
   /**
    * Makes sure that the format can be had, before the first frame needs it.
    *
@@ -27,6 +27,10 @@ export interface PictureCoder {
     format: PictureFormat,
     quality: number,
   ): Promise<Uint8Array>;
+}
+
+/** A platform's picture encoders and decoders. */
+export interface PictureCoder extends PictureEncoder {
   /**
    * Interleaved 8-bit RGB.
    *
@@ -50,7 +54,10 @@ const maxOverheadBytes = 4096;
  * @throws IsthmusError `bundle/invalid` for bundles that do not take pictures; `codec/unknown`, `runtime/unavailable` if a
  * format cannot be had
  */
-export async function createPictureEncoder(context: CodecContext, pictures: PictureCoder): Promise<Encoder> {
+export async function createPictureEncoder(
+  context: CodecContext,
+  pictures: PictureEncoder,
+): Promise<Encoder> {
   const frame = describeFrame(context);
   for (const format of frame.formats) await pictures.prepare(format, 'encode');
   return {

@@ -1,6 +1,11 @@
-import type { CodecContext, CodecKind } from './codec.js';
+import type { CodecContext, CodecKind, EncoderKind } from './codec.js';
 import { misfit } from './codec-models.js';
-import { createPictureDecoder, createPictureEncoder, type PictureCoder } from './picture-frame.js';
+import {
+  createPictureDecoder,
+  createPictureEncoder,
+  type PictureCoder,
+  type PictureEncoder,
+} from './picture-frame.js';
 
 /**
  * `pixels`: the frame itself, as a JPEG (ITU-T T.81), WebP (RFC 9649) or AVIF file. Where the tensor of cut 0 was
@@ -20,16 +25,26 @@ import { createPictureDecoder, createPictureEncoder, type PictureCoder } from '.
  * ```
  */
 export function createPixelsCodec(pictures: PictureCoder): CodecKind {
+  const { kind, version, createEncoder } = createPixelsEncoder(pictures);
+  return {
+    kind,
+    version,
+    createEncoder,
+    async createDecoder(context) {
+      checkPaths(context);
+      return createPictureDecoder(context, pictures);
+    },
+  };
+}
+
+/** The device's half of {@link createPixelsCodec}. */
+export function createPixelsEncoder(pictures: PictureEncoder): EncoderKind {
   return {
     kind: 'pixels',
     version: 1,
     async createEncoder(context) {
       checkPaths(context);
       return createPictureEncoder(context, pictures);
-    },
-    async createDecoder(context) {
-      checkPaths(context);
-      return createPictureDecoder(context, pictures);
     },
   };
 }

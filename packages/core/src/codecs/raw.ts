@@ -12,7 +12,16 @@ import {
   tensorFromBytes,
   tensorToBytes,
 } from '../tensor.js';
-import { type CodecContext, type CodecKind, type CodecPath, corrupt, getLevel } from './codec.js';
+import {
+  type CodecContext,
+  type CodecKind,
+  type CodecPath,
+  corrupt,
+  type Decoder,
+  type Encoder,
+  type EncoderKind,
+  getLevel,
+} from './codec.js';
 import type { PlainTensor } from './plain-tensors.js';
 
 const params = v.object({ dtype: v.picklist(['float32', 'float16']) });
@@ -24,42 +33,49 @@ const params = v.object({ dtype: v.picklist(['float32', 'float16']) });
 export const rawCodec: CodecKind = {
   kind: 'raw',
   version: 1,
-  async createEncoder(context) {
-    return {
-      async encode(tensors, path) {
-        const plan = layout(context, path);
-        return concatBytes(
-          plan.map(({ tensor, wireType }) => {
-            const value = checkTensor(tensors[tensor.name], tensor);
-            return tensorToBytes(wireType === 'float16' && value.type === 'float32' ? toHalf(value) : value);
-          }),
-        );
-      },
-    };
-  },
-  async createDecoder(context) {
-    const totalBytes = (path: CodecPath): number =>
-      layout(context, path).reduce((sum, part) => sum + tensorBytes(part.wireType, part.tensor.shape), 0);
-    return {
-      maxPayloadBytes: totalBytes,
-      async decode(payload, path) {
-        const expectedBytes = totalBytes(path);
-        if (payload.byteLength !== expectedBytes) {
-          throw corrupt(context.entry, `it has ${payload.byteLength} bytes, not ${expectedBytes}`);
-        }
-        const tensors: Record<string, Tensor> = {};
-        let offset = 0;
-        for (const { tensor, wireType } of layout(context, path)) {
-          const numBytes = tensorBytes(wireType, tensor.shape);
-          const value = tensorFromBytes(wireType, tensor.shape, payload.subarray(offset, offset + numBytes));
-          tensors[tensor.name] = wireType === tensor.type ? value : fromHalf(value as Tensor<'float16'>);
-          offset += numBytes;
-        }
-        return tensors;
-      },
-    };
-  },
+  createEncoder: createRawEncoder,
+  createDecoder: createRawDecoder,
 };
+
+/** The device's half of {@link rawCodec}. */
+export const rawEncoder: EncoderKind = { kind: 'raw', version: 1, createEncoder: createRawEncoder };
+
+async function createRawEncoder(context: CodecContext): Promise<Encoder> {
+  return {
+    async encode(tensors, path) {
+      const plan = layout(context, path);
+      return concatBytes(
+        plan.map(({ tensor, wireType }) => {
+          const value = checkTensor(tensors[tensor.name], tensor);
+          return tensorToBytes(wireType === 'float16' && value.type === 'float32' ? toHalf(value) : value);
+        }),
+      );
+    },
+  };
+}
+
+async function createRawDecoder(context: CodecContext): Promise<Decoder> {
+  const totalBytes = (path: CodecPath): number =>
+    layout(context, path).reduce((sum, part) => sum + tensorBytes(part.wireType, part.tensor.shape), 0);
+  return {
+    maxPayloadBytes: totalBytes,
+    async decode(payload, path) {
+      const expectedBytes = totalBytes(path);
+      if (payload.byteLength !== expectedBytes) {
+        throw corrupt(context.entry, `it has ${payload.byteLength} bytes, not ${expectedBytes}`);
+      }
+      const tensors: Record<string, Tensor> = {};
+      let offset = 0;
+      for (const { tensor, wireType } of layout(context, path)) {
+        const numBytes = tensorBytes(wireType, tensor.shape);
+        const value = tensorFromBytes(wireType, tensor.shape, payload.subarray(offset, offset + numBytes));
+        tensors[tensor.name] = wireType === tensor.type ? value : fromHalf(value as Tensor<'float16'>);
+        offset += numBytes;
+      }
+      return tensors;
+    },
+  };
+}
 
 interface Part {
   tensor: CutTensor;
