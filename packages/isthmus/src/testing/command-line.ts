@@ -10,7 +10,12 @@ export interface CommandEnd {
 
 /** Runs a command line in this process; what cac prints by itself is caught as well. */
 export function run(...args: string[]): Promise<CommandEnd> {
-  return runWith(new AbortController().signal, () => {}, args);
+  return runUntil(new AbortController().signal, ...args);
+}
+
+/** The same, interrupted by the signal. */
+export function runUntil(signal: AbortSignal, ...args: string[]): Promise<CommandEnd> {
+  return runWith(signal, () => {}, args);
 }
 
 /** The same, interrupted as soon as it notes something. */
