@@ -3,10 +3,10 @@ import { type Clock, IsthmusError, systemClock } from '@isthmus/core';
 import { createNodeRuntime } from '@isthmus/runtime/node';
 import { z } from 'zod';
 import type { CliContext } from '../cli.js';
-import { parseEarlier } from '../rd/earlier.js';
+import { type EarlierFile, parseEarlier } from '../rd/earlier.js';
 import { renderRdReport } from '../rd/report.js';
 import { accuracyOf, type RdResult } from '../rd/result.js';
-import { type RdOptions, runRd } from '../rd/run-rd.js';
+import { runRd } from '../rd/run-rd.js';
 import { formatMs, formatTable } from '../table.js';
 import type { Bench } from './bench.js';
 import { checkWritable, openBundle, writeResult } from './bench-files.js';
@@ -18,7 +18,7 @@ const rdSchema = z.object({
   labels: text.optional(),
   boxes: text.optional(),
   limit: z.coerce.number().int().min(1).optional(),
-  with: text.optional(),
+  with: z.union([z.array(text), text]).optional(),
   methods: text.transform((list) => list.split(',').map((id) => id.trim())).optional(),
   json: text,
   html: text.optional(),
@@ -34,7 +34,7 @@ async function benchRd(raw: unknown, context: CliContext): Promise<void> {
   const options = rdSchema.parse(raw);
   const files = [options.json, options.html, options.frames].filter((file) => file !== undefined);
   for (const file of files) await checkWritable(file);
-  const earlier = options.with === undefined ? undefined : await readEarlier(options.with);
+  const earlier = await Promise.all([options.with ?? []].flat().map(readEarlier));
   const runtime = createNodeRuntime(options.threads === undefined ? {} : { threads: options.threads });
   try {
     const { images, labels, boxes, limit, methods } = options;
@@ -62,7 +62,7 @@ async function benchRd(raw: unknown, context: CliContext): Promise<void> {
   }
 }
 
-async function readEarlier(path: string): Promise<RdOptions['earlier']> {
+async function readEarlier(path: string): Promise<EarlierFile> {
   const content = await readFile(path, 'utf8').catch((cause) => {
     throw new IsthmusError('usage/invalid', `${path} cannot be read; --with takes a file of --json.`, {
       cause,

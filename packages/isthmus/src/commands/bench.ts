@@ -33,10 +33,7 @@ export function addBenchCommand(cli: CAC, context: CliContext): void {
     .option('--boxes <file>', 'For detection: file,label,x,y,width,height [default: what the model finds]')
     .option('--limit <n>', 'At most so many pictures, evenly spaced [codec: default: 8]')
     .option('--methods <list>', 'Codecs, as in jpeg,webp,quantized [default: all of the bundle]')
-    .option(
-      '--with <file>',
-      'rd: a result over the same pictures, whose points are kept where not measured again',
-    )
+    .option('--with <file>', 'rd: an earlier result over the same pictures, to add to; several times')
     .option('--bits <list>', 'codec: bits of a value [default: 8,4,2]')
     .option('--rounds <n>', 'codec: how often everything is timed [default: 11]')
     .option('--json <file>', 'Where the result goes')

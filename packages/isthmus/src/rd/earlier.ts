@@ -22,26 +22,49 @@ export async function identifyRun(
   };
 }
 
-/** Points of an earlier result, and the runs that they are of. */
-export interface Earlier {
+/** Points of earlier results, and the runs that they are of. */
+export interface TakenOver {
   points: RdPoint[];
   runs: RdRun[];
   codecs: Record<string, string>;
 }
 
+/** An earlier result, and the file it was read from. */
+export interface EarlierFile {
+  result: EarlierResult;
+  path: string;
+}
+
+interface Now {
+  metric: RdResult['metric'];
+  identity: RdIdentity;
+  /** Of all codecs of the bundle. */
+  bundle: RdIdentity['codecs'];
+}
+
 /**
- * The points of methods that an earlier result has and this run does not measure again.
+ * The points of methods that earlier results have and this run does not measure again. What several have is taken from the
+ * first.
  *
- * @param bundle Of all codecs of the bundle.
  * @throws IsthmusError `usage/invalid` where the earlier result is of other segments, other pictures, another measure of
  * accuracy, or of a codec that has changed since
  */
-export function takeOver(
-  earlier: EarlierResult,
-  path: string,
-  now: { metric: RdResult['metric']; identity: RdIdentity; bundle: RdIdentity['codecs'] },
-): Earlier {
-  const { metric, identity, bundle } = now;
+export function takeOver(files: readonly EarlierFile[], now: Now): TakenOver {
+  const taken: TakenOver = { points: [], runs: [], codecs: {} };
+  for (const file of files) {
+    const { points, runs, codecs } = takeFrom(file, now, taken.codecs);
+    taken.points.push(...points);
+    taken.runs.push(...runs);
+    Object.assign(taken.codecs, codecs);
+  }
+  return taken;
+}
+
+function takeFrom(
+  { result: earlier, path }: EarlierFile,
+  { metric, identity, bundle }: Now,
+  taken: RdIdentity['codecs'],
+): TakenOver {
   const refuse = (what: string): never => {
     throw new IsthmusError(
       'usage/invalid',
@@ -52,7 +75,9 @@ export function takeOver(
   if (earlier.identity.segments !== identity.segments)
     refuse('another model, or one that was split otherwise');
   if (earlier.identity.pictures !== identity.pictures) refuse('other pictures');
-  const kept = Object.keys(earlier.identity.codecs).filter((id) => !(id in identity.codecs));
+  const kept = Object.keys(earlier.identity.codecs).filter(
+    (id) => !(id in identity.codecs) && !(id in taken),
+  );
   const changed = kept.find((id) => bundle[id] !== earlier.identity.codecs[id]);
   if (changed !== undefined) refuse(`a codec ${changed} that the bundle does not have, or not as it was`);
   const isKept = (id: string): boolean => kept.includes(id);

@@ -179,6 +179,19 @@ describe('isthmus bench rd', () => {
     expect(Object.keys(result.identity.codecs).sort()).toEqual(['jpeg', 'raw', 'webp']);
     expect(result.bdRate).toContainEqual(expect.objectContaining({ method: 'jpeg', against: 'webp' }));
 
+    // Put together from both, with what neither has.
+    const other = join(folder, 'other.json');
+    await writeFile(other, JSON.stringify(result));
+    const rest = ['--bundle', bundle, '--limit', '5', '--with', other, '--with', earlier];
+    const whole = await benchRd(...rest);
+    expect(whole.result.runs.map(({ methods }) => methods)).toEqual([
+      ['jpeg'],
+      ['raw', 'webp'],
+      ['quantized', 'avif'],
+    ]);
+    await writeFile(other, JSON.stringify(whole.result));
+    expect((await benchRd(...rest)).result).toEqual(whole.result);
+
     await expect(benchRd(...again, '--limit', '6')).rejects.toThrow('other pictures');
     const refused = async (change: object) => {
       await writeFile(earlier, JSON.stringify({ ...first.result, ...change }));

@@ -13,7 +13,7 @@ import {
 } from '@isthmus/core';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { compareMethods } from './bd-rates.js';
-import { type EarlierResult, identifyRun, takeOver } from './earlier.js';
+import { type EarlierFile, identifyRun, takeOver } from './earlier.js';
 import type { FrameSet } from './frame-set.js';
 import { readBoxes, readLabels } from './ground-truth.js';
 import { publishedFor } from './literature.js';
@@ -39,10 +39,10 @@ export interface RdOptions {
   boxes?: string | undefined;
   /** @default all pictures */
   limit?: number | undefined;
-  /** Ids of codecs. @default all that this version knows */
+  /** Ids of codecs. @default all that this version knows and that earlier results lack */
   methods?: readonly string[] | undefined;
-  /** Of an earlier run over the same pictures, whose points are taken over where they are not measured again. */
-  earlier?: { result: EarlierResult; path: string } | undefined;
+  /** Of earlier runs over the same pictures, whose points are taken over where they are not measured again. */
+  earlier?: readonly EarlierFile[] | undefined;
   /** For people, about what takes long or was left out. */
   note(text: string): void;
   /** `done` of `total` pictures times points. */
@@ -76,11 +76,9 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
   const identity = await identifyRun(manifest, readable, methods);
   const all = await identifyRun(manifest, readable, manifest.codecs);
   // Before an hour of measuring, not after it.
-  const earlier = options.earlier && {
-    ...takeOver(options.earlier.result, options.earlier.path, {
-      ...{ metric: scorer.metric, identity, bundle: all.codecs },
-    }),
-  };
+  const earlier = takeOver(options.earlier ?? [], {
+    ...{ metric: scorer.metric, identity, bundle: all.codecs },
+  });
   const measured = await measurePoints({
     bundle,
     runtime,
@@ -95,7 +93,7 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     onProgress: options.onProgress,
   });
   const { top1, ap50 } = scorer.score(answers, answers, readable);
-  const points = inOrder(manifest, [...(earlier?.points ?? []), ...measured.map(({ point }) => point)]);
+  const points = inOrder(manifest, [...earlier.points, ...measured.map(({ point }) => point)]);
   const run = {
     methods: methods.map(({ id }) => id),
     machine: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.version}, ${runtime.description}`,
@@ -110,8 +108,8 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     points,
     bdRate: compareMethods(points, scorer.metric),
     published: manifest.task.kind === 'classification' ? publishedFor(labelClasses(manifest).numClasses) : [],
-    identity: { ...identity, codecs: { ...earlier?.codecs, ...identity.codecs } },
-    runs: [...(earlier?.runs ?? []), run],
+    identity: { ...identity, codecs: { ...earlier.codecs, ...identity.codecs } },
+    runs: methods.length === 0 ? earlier.runs : [...earlier.runs, run],
   };
   const trials = measured.map(({ frames }) => frames);
   return { result, frameSet: { model: manifest.model, names: readable, trials } };
@@ -127,7 +125,7 @@ function inOrder({ codecs }: Manifest, points: readonly RdPoint[]): RdPoint[] {
 }
 
 function chooseMethods(
-  { bundle: { manifest }, methods, note }: RdOptions,
+  { bundle: { manifest }, methods, earlier = [], note }: RdOptions,
   kinds: readonly CodecKind[],
 ): CodecEntry[] {
   const isKnown = ({ kind, version }: CodecEntry): boolean =>
@@ -136,7 +134,8 @@ function chooseMethods(
   for (const entry of manifest.codecs.filter((entry) => !isKnown(entry))) {
     note(`Codec ${entry.id} is left out: kind ${entry.kind} version ${entry.version} is not known here.`);
   }
-  if (methods === undefined) return known;
+  const measured = new Set(earlier.flatMap(({ result }) => Object.keys(result.identity.codecs)));
+  if (methods === undefined) return known.filter(({ id }) => !measured.has(id));
   return methods.map((id) => {
     const entry = known.find((codec) => codec.id === id);
     if (entry === undefined) {
