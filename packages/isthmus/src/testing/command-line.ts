@@ -18,11 +18,6 @@ export function runUntil(signal: AbortSignal, ...args: string[]): Promise<Comman
   return runWith(signal, () => {}, args);
 }
 
-/** The same, interrupted by the signal. */
-export function runUntil(signal: AbortSignal, ...args: string[]): Promise<CommandEnd> {
-  return runWith(signal, () => {}, args);
-}
-
 /** The same, interrupted as soon as it notes something. */
 export function runUntilNote(pattern: RegExp, ...args: string[]): Promise<CommandEnd> {
   const controller = new AbortController();
