@@ -26,6 +26,7 @@ const optionsSchema = z.object({
   to: cut.optional(),
   tuneTo: cut.optional(),
   network: z.enum(['none', 'small', 'medium']).optional(),
+  decoder: z.enum(['small', 'medium', 'large']).default('medium'),
   format: z.enum(pictureFormats).optional(),
   adapter: z.enum(['small', 'none']).default('small'),
   minutes: z.coerce.number().positive().max(100_000).optional(),
@@ -60,6 +61,9 @@ export function addTrainCommand(cli: CAC, context: CliContext): void {
       '--network <size>',
       'Of the encoder, beside its transform: none, small, medium [default: medium for encoder, else none]',
     )
+    .option('--decoder <size>', 'Where it lands later than it leaves: small, medium, large', {
+      default: 'medium',
+    })
     .option('--format <format>', 'Of pixels+adapter: webp, avif or jpeg')
     .option('--adapter <size>', 'Of pixels+adapter: small, or none for tuned segments only', {
       default: 'small',
@@ -133,7 +137,7 @@ async function train(
 }
 
 function choose(options: z.infer<typeof optionsSchema>): TrainingChoice {
-  const { codec, format, seed } = options;
+  const { codec, decoder, format, seed } = options;
   const from = options.from ?? (codec === 'bottleneck' ? undefined : 0);
   if (from === undefined) {
     throw new IsthmusError('usage/invalid', 'Say --from, the cut whose tensor the codec takes. See --help.');
@@ -145,7 +149,7 @@ function choose(options: z.infer<typeof optionsSchema>): TrainingChoice {
   const path = [from, ...(to === from ? [] : [to]), ...(tuneTo === to ? [] : [`tuned-${tuneTo}`])].join('-');
   const ofPictures = [format, ...(hasAdapter ? ['adapter'] : []), ...(tuneTo > 0 ? [`tuned-${tuneTo}`] : [])];
   const id = options.name ?? (codec === 'pixels+adapter' ? ofPictures.join('-') : `${codec}-${path}`);
-  return { id, codec, from, to, tuneTo, network, format, hasAdapter, seed };
+  return { id, codec, from, to, tuneTo, network, decoder, format, hasAdapter, seed };
 }
 
 // A line for each stage, and while training one every few seconds.

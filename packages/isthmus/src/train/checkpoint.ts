@@ -9,8 +9,10 @@ import {
   toIsthmusError,
 } from '@isthmus/core';
 import {
+  type DecoderName,
   type EncoderBranchName,
   encoderBranches,
+  landingDecoders,
   landingGeometry,
   loadTrainingState,
   mapsOf,
@@ -59,6 +61,7 @@ const metadataSchema = z.object({
     codec: z.enum(trainedCodecs),
     ...{ from: cut, to: cut, tuneTo: cut },
     network: z.enum(Object.keys(encoderBranches) as [EncoderBranchName, ...EncoderBranchName[]]),
+    decoder: z.enum(Object.keys(landingDecoders) as [DecoderName, ...DecoderName[]]),
     format: z.enum(['jpeg', 'webp', 'avif']).optional(),
     hasAdapter: z.boolean(),
     seed: z.number().int(),

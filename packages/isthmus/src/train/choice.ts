@@ -1,5 +1,5 @@
 import { IsthmusError, type Manifest, type PictureFormat } from '@isthmus/core';
-import type { EncoderBranchName } from '@isthmus/train';
+import type { DecoderName, EncoderBranchName } from '@isthmus/train';
 
 /** What can be trained: at a cut, in place of the model's beginning, or behind a picture codec. */
 export const trainedCodecs = ['bottleneck', 'encoder', 'pixels+adapter'] as const;
@@ -17,6 +17,8 @@ export interface TrainingChoice {
   tuneTo: number;
   /** What the encoder computes beside its transform. */
   network: EncoderBranchName;
+  /** What the decoder computes beside its linear part, where it lands deeper than the codec leaves. */
+  decoder: DecoderName;
   /** Of pictures, for `pixels+adapter`. */
   format?: PictureFormat | undefined;
   /** Whether `pixels+adapter` has an adapter, or tuned segments only. */
@@ -32,6 +34,7 @@ export const choiceKeys: readonly (keyof TrainingChoice)[] = [
   'to',
   'tuneTo',
   'network',
+  'decoder',
   'format',
   'hasAdapter',
   'seed',

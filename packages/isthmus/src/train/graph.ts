@@ -3,17 +3,21 @@ import { type Bundle, bundleSpan, readModel, readTensor } from '@isthmus/graph';
 import {
   type Adapter,
   bottleneck,
+  bottleneckPhases,
   buildTrainingStep,
   type CodecArchitecture,
   type CodecTraining,
   draftCodecTraining,
   encoderBranches,
   landing,
+  landingDecoders,
   landingGeometry,
+  landingPhases,
   landingStages,
   latentFront,
   mapsOf,
   type OutputKind,
+  type Phase,
   pictureAdapter,
   pictureFront,
   type Stages,
@@ -43,6 +47,7 @@ export interface TrainingGraph {
   training: CodecTraining;
   makeBatch: BatchMaker;
   stages: Stages;
+  phases: readonly Phase[];
   /** Steps of the optimizer, of which there will be so many; made only where training is to go on. */
   buildPlan(numSteps: number, stage: TrainingStage): TrainingPlan;
 }
@@ -90,7 +95,9 @@ export async function buildGraph(
     ...(adapter !== undefined && { adapter }),
     ...{ training, makeBatch },
     initializers: new Map(tuned?.graph?.initializer.map((proto) => [proto.name, readTensor(proto)])),
-    stages: setup.to > setup.from ? landingStages : singleStage,
+    ...(setup.to > setup.from
+      ? { stages: landingStages, phases: landingPhases }
+      : { stages: singleStage, phases: bottleneckPhases }),
     buildPlan: (numSteps, stage) =>
       buildTrainingStep(training.draft, {
         loss: stage === 'outputs' ? training.loss : training.featureLoss,
@@ -133,7 +140,7 @@ async function openEnds(
 
 function architectureOf(
   manifest: Manifest,
-  { to, network, seed }: TrainingSetup,
+  { to, network, decoder, seed }: TrainingSetup,
   { start, numComponents, landing: linear }: NonNullable<TrainingSetup['latent']>,
 ): CodecArchitecture {
   const random = randomFor(seed, 'weights');
@@ -143,7 +150,7 @@ function architectureOf(
   const maps = mapsOf(output.shape);
   const { height, width, block } = start.layout;
   const geometry = landingGeometry({ rows: height / block, columns: width / block }, maps);
-  return landing({ ...given, output, maps, geometry, linear });
+  return landing({ ...given, output, maps, geometry, linear, decoder: landingDecoders[decoder] });
 }
 
 // The average reaches back over a twentieth of the training.

@@ -41,7 +41,16 @@ function optionsFor(more: Partial<TrainCodecOptions> = {}): TrainCodecOptions {
     ...{ bundle, runtime, clock: systemClock, names, readFrame: readWaves, isResumed: false, threads: 1 },
     coder: createSharpCoder(),
     choice: {
-      ...{ id: 'tiny', codec: 'bottleneck', from: 1, to: 1, tuneTo: 1, network: 'none', hasAdapter: false },
+      ...{
+        id: 'tiny',
+        codec: 'bottleneck',
+        from: 1,
+        to: 1,
+        tuneTo: 1,
+        network: 'none',
+        decoder: 'small',
+        hasAdapter: false,
+      },
       seed: 1,
     },
     folder: join(folder, `checkpoint-${numFolders++}`),

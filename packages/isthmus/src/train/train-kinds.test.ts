@@ -13,6 +13,9 @@ import { type TrainCodecOptions, type TrainedCodec, trainCodec } from './train-c
 
 const names = Array.from({ length: 300 }, (_, index) => `picture-${index}`);
 
+// Several trainings each, on machines that may be busy.
+const slow = { timeout: 180_000 };
+
 let folder: string;
 let bundle: Bundle;
 let runtime: Runtime;
@@ -42,7 +45,13 @@ function optionsFor(
   more: Partial<TrainCodecOptions> = {},
 ): TrainCodecOptions {
   const { from = 0, to = from, tuneTo = to } = choice;
-  const rest = { codec: 'bottleneck', network: 'none', hasAdapter: false, seed: 1 } as const;
+  const rest = {
+    codec: 'bottleneck',
+    network: 'none',
+    decoder: 'small',
+    hasAdapter: false,
+    seed: 1,
+  } as const;
   return {
     ...{ bundle, runtime, clock: systemClock, names, readFrame: readWaves, coder: createSharpCoder() },
     ...{ isResumed: false, threads: 1, length: { numSteps: 10 } },
@@ -80,12 +89,15 @@ function gainOf({ before, after }: TrainedCodec): number {
   return gains.reduce((sum, value) => sum + value, 0) / gains.length;
 }
 
-describe('a codec that lands deeper than it leaves', () => {
+describe('a codec that lands deeper than it leaves', slow, () => {
   it('compares features first, then outputs, and learns in both', async () => {
     const [from, to] = [cutOf(8), cutOf(4)];
     const seen: TrainingProgress[] = [];
     const trained = await trainCodec(
-      optionsFor({ from, to }, { length: { numSteps: 100 }, onProgress: (progress) => seen.push(progress) }),
+      optionsFor(
+        { from, to, decoder: 'medium' },
+        { length: { numSteps: 100 }, onProgress: (progress) => seen.push(progress) },
+      ),
     );
     const steps = seen.flatMap((progress) => (progress.stage === 'train' ? [progress] : []));
     expect(steps.filter(({ isFeatureStage }) => isFeatureStage)).toHaveLength(60);
@@ -103,17 +115,17 @@ describe('a codec that lands deeper than it leaves', () => {
   });
 });
 
-describe('an encoder in place of the beginning of the model', () => {
+describe('an encoder in place of the beginning of the model', slow, () => {
   it('takes the frame, and learns', async () => {
     const to = cutOf(4);
-    const choice = { codec: 'encoder', from: 0, to, network: 'medium' } as const;
+    const choice = { codec: 'encoder', from: 0, to, network: 'medium', decoder: 'medium' } as const;
     const trained = await trainCodec(optionsFor(choice, { length: { numSteps: 100 } }));
     expect(gainOf(trained)).toBeLessThan(-0.1);
     expect(trained.codec.entry.paths).toEqual([{ from: 0, to }]);
   });
 });
 
-describe('tuned segments', () => {
+describe('tuned segments', slow, () => {
   it('go with the codec, to where they end', async () => {
     const [from, tuneTo] = [cutOf(8), cutOf(4)];
     const trained = await trainCodec(optionsFor({ from, tuneTo }));
@@ -124,7 +136,7 @@ describe('tuned segments', () => {
   });
 });
 
-describe('pictures', () => {
+describe('pictures', slow, () => {
   const pictures = { codec: 'pixels+adapter', format: 'webp' } as const;
 
   it('are mended by an adapter, for tuned segments behind it', async () => {

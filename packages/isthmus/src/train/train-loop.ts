@@ -1,6 +1,5 @@
 import type { Clock, NamedTensors } from '@isthmus/core';
 import {
-  bottleneckPhases,
   createTrainer,
   createTrainingState,
   learningRateAt,
@@ -67,7 +66,7 @@ export async function createLoop(
         await current.trainer.release();
         current = await open(stage, state);
       }
-      const { hardness, rateFactor } = phaseAt(bottleneckPhases, step, target.numSteps);
+      const { hardness, rateFactor } = phaseAt(graph.phases, step, target.numSteps);
       const random = randomFor(seed, 'step', step);
       const samples = await readBatch(order, step, options.samples, pictures.training.length);
       // Spread over all levels, so that every step sees all of them.

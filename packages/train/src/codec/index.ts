@@ -6,11 +6,18 @@ export { type BranchShape, type EncoderBranchName, encoderBranches } from './enc
 export { type FitLandingOptions, fitLanding, type LinearLanding } from './fit-landing.js';
 export { latentFront, pictureFront, type TrainingFront } from './fronts.js';
 export { asHalf } from './halves.js';
-export { type DecoderShape, type LandingOptions, landing, landingDecoder } from './landing.js';
+export {
+  type DecoderName,
+  type DecoderShape,
+  type LandingOptions,
+  landing,
+  landingDecoders,
+} from './landing.js';
 export { blockFor, type LandingGeometry, landingGeometry, type Maps, mapsOf } from './landing-geometry.js';
 export { type CodecNetworks, type ExportOptions, exportAdapter, exportCodec } from './networks.js';
 export {
   bottleneckPhases,
+  landingPhases,
   landingStages,
   learningRateAt,
   type Phase,

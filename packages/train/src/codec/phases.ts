@@ -35,6 +35,13 @@ export const landingStages: Stages = { timeShare: 0.4, stepShare: 0.6 };
 /** What starts close needs no preparation. */
 export const singleStage: Stages = { timeShare: 0, stepShare: 0 };
 
+/** A decoder that starts far off is no judge of what bits are worth: they are cheap until it has learned. */
+export const landingPhases: readonly Phase[] = [
+  { until: 0.2, hardness: 1, rateFactor: 0.3 },
+  { until: 0.5, hardness: 1, rateFactor: 0.7 },
+  { until: 1, hardness: 1, rateFactor: 1 },
+];
+
 /** The phase of a step, counted from 0. */
 export function phaseAt(phases: readonly Phase[], step: number, numSteps: number): Phase {
   const progress = step / Math.max(1, numSteps);
