@@ -69,10 +69,14 @@ export class Draft {
   readonly #nodes: NodeProto[] = [];
   readonly #steps: Step[] = [];
   readonly #shared = new Map<string, string>();
+  /** Names kept for tensors to come. */
+  readonly #reserved: ReadonlySet<string>;
   #composing = false;
 
-  constructor(options: { opset?: number } = {}) {
+  /** @param options.reserved Names of outputs that come from elsewhere, which nothing else may be given before. */
+  constructor(options: { opset?: number; reserved?: readonly string[] } = {}) {
     this.opset = options.opset ?? 17;
+    this.#reserved = new Set(options.reserved);
     if (this.opset < 17) {
       throw new IsthmusError('usage/invalid', `A draft needs operator set 17 or later, not ${this.opset}.`);
     }
@@ -97,7 +101,7 @@ export class Draft {
 
   /** An independent draft that begins as this one is now. */
   clone(): Draft {
-    const copy = new Draft({ opset: this.opset });
+    const copy = new Draft({ opset: this.opset, reserved: [...this.#reserved] });
     for (const [name, tensor] of this.#tensors) copy.#tensors.set(name, tensor);
     for (const [name, parameter] of this.#parameters) copy.#parameters.set(name, parameter);
     for (const [name, statistic] of this.#statistics) copy.#statistics.set(name, statistic);
@@ -274,7 +278,8 @@ export class Draft {
   /** A name that nothing has yet. */
   unique(base: string): string {
     for (let number = this.#tensors.size; ; number++) {
-      if (!this.#tensors.has(`${base}_${number}`)) return `${base}_${number}`;
+      const name = `${base}_${number}`;
+      if (!this.#tensors.has(name) && !this.#reserved.has(name)) return name;
     }
   }
 

@@ -70,6 +70,18 @@ describe('a bottleneck', () => {
     });
   });
 
+  it('may be of a tensor with a name such as drafts give', async () => {
+    const start = rotation();
+    const names = (name: string): readonly string[] => {
+      const named = { ...start, tensor: { ...start.tensor, name } };
+      const architecture = bottleneck({ start: named, numComponents: 12, random: seededRandom(1) });
+      return exportCodec(architecture, new Map()).decoder.graph?.node.flatMap(({ output }) => output) ?? [];
+    };
+    const given = names('maps').filter((name) => /_\d+$/.test(name));
+    expect(given.length).toBeGreaterThan(5);
+    for (const name of given) expect(names(name).filter((other) => other === name)).toHaveLength(1);
+  });
+
   it('keeps the components that are large enough, and at least one', () => {
     // Standard deviations of 2 / (k + 1), of which all together have a root mean square of 0.72.
     expect(countComponents(rotation(), 1)).toBe(2);

@@ -38,7 +38,8 @@ export function exportCodec(
   const encoder = new Draft();
   const x = encoder.input(input.name, 'float32', input.shape);
   encoder.node('Identity', [architecture.addEncoder(encoder, x)], {}, { output: learnedTensors.latent });
-  const decoder = new Draft();
+  // A model that was made here, too, may have names like those a draft gives.
+  const decoder = new Draft({ reserved: [output.name] });
   const latent = decoder.input(learnedTensors.latent, 'float32', latentShape);
   const decoded = architecture.addDecoder(decoder, latent, addLevel(decoder));
   decoder.node('Identity', [decoded], {}, { output: output.name });
