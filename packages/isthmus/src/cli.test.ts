@@ -124,6 +124,26 @@ describe('isthmus split', () => {
     expect(tooFew.exitCode).toBe(2);
   });
 
+  it('cuts where it is told, and says where one could', async () => {
+    const model = await writeClassifier('cut.onnx');
+    const bundle = join(folder, 'cut');
+    expect((await run('split', model, '--out', bundle)).exitCode).toBe(0);
+    const tensorsOf = async (): Promise<string[]> => {
+      const { cuts } = parseManifest(await readFile(join(bundle, 'manifest.json'), 'utf8'));
+      return cuts.slice(1, -1).map(({ tensors }) => tensors.map(({ name }) => name).join('+'));
+    };
+    const [first = '', second = ''] = await tensorsOf();
+    const both = await run('split', model, '--out', bundle, '--cut-at', first, '--cut-at', second);
+    expect(both.exitCode).toBe(0);
+    expect(await tensorsOf()).toEqual([first, second]);
+    expect((await run('split', model, '--out', bundle, '--cut-at', second)).exitCode).toBe(0);
+    expect(await tensorsOf()).toEqual([second]);
+    const wrong = await run('split', model, '--out', bundle, '--cut-at', 'nothing+at-all');
+    expect(wrong.exitCode).toBe(1);
+    expect(wrong.notes).toContain('bundle/no-such-cut');
+    expect(await tensorsOf()).toEqual([second]);
+  });
+
   it('replaces a bundle, but nothing else', async () => {
     const model = await writeClassifier('again.onnx');
     const bundle = join(folder, 'again');

@@ -44,6 +44,7 @@ const optionsSchema = z.object({
   out: text.optional(),
   name: text.optional(),
   segments: z.coerce.number().int().min(1).max(63).optional(),
+  cutAt: z.union([z.array(text), text]).optional(),
   inputShape: z.union([z.string(), z.array(z.string())]).optional(),
   picture: z.enum(picturePresets).optional(),
   fit: z.enum(['cover', 'contain', 'fill']).default('cover'),
@@ -65,6 +66,7 @@ export function addSplitCommand(cli: CAC, context: CliContext): void {
     .option('-o, --out <folder>', 'Where the bundle goes [default: bundles/NAME]')
     .option('--name <name>', "The model's name in the bundle [default: from the file's name]")
     .option('--segments <n>', 'At most so many segments [default: 10]')
+    .option('--cut-at <tensor>', 'Cut there, and only where said; NAME+NAME for several tensors (repeatable)')
     .option('--input-shape <name=1x3xHxW>', 'Shape of one frame where the model leaves it open (repeatable)')
     .option('--picture <preset>', `The model takes pictures; pixels become: ${picturePresets.join(', ')}`)
     .option('--fit <fit>', 'How a picture meets the input: cover, contain or fill', { default: 'cover' })
@@ -122,6 +124,9 @@ async function split(
     ...(options.segments !== undefined && {
       maxSegments: options.segments,
       minSegments: Math.min(4, options.segments),
+    }),
+    ...(options.cutAt !== undefined && {
+      cutAt: [options.cutAt].flat().map((cut) => cut.split('+')),
     }),
     ...(inputShapes && { inputShapes }),
   });
