@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { createReceiver, memoryBundle, type Receiver } from '@isthmus/cloud';
-import { builtinCodecs, type Preprocess, systemClock } from '@isthmus/core';
+import { builtinCodecs, systemClock } from '@isthmus/core';
 import { connect, createMemoryCache, type Plan } from '@isthmus/device';
 import { importAdapted, pixelsEntries } from '@isthmus/graph';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
@@ -12,18 +12,12 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { launchBrowser } from '../support/browser.js';
 import { type Fixture, makeFixture, relativeDifference } from '../support/fixture.js';
+import { squarePictures } from '../support/preprocess.js';
 import { withManifest } from '../support/restartable.js';
 
 const ortFolder = new URL('../../node_modules/onnxruntime-web/dist/', import.meta.url);
 const side = 32;
-const preprocess: Preprocess = {
-  width: side,
-  height: side,
-  colorOrder: 'rgb',
-  fit: 'cover',
-  mean: [127, 127, 127],
-  std: [128, 128, 128],
-};
+const preprocess = squarePictures(side);
 // Smooth, as photographs are, and opaque.
 const pixels = Uint8Array.from({ length: 4 * side * side }, (_, i) => {
   const [x, y] = [(i >> 2) % side, Math.floor((i >> 2) / side)];

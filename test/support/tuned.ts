@@ -1,4 +1,4 @@
-import { createTensor, type NamedTensors, type Preprocess, systemClock, type Tensor } from '@isthmus/core';
+import { createTensor, type NamedTensors, systemClock, type Tensor } from '@isthmus/core';
 import {
   addCodec,
   type Bundle,
@@ -15,6 +15,7 @@ import {
 } from '@isthmus/graph';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { type Fixture, makeFixture, withBundle } from './fixture.js';
+import { squarePictures } from './preprocess.js';
 
 /**
  * A {@link Fixture} with codecs that go on through tuned segments: `learned-tuned` leaves from cut 2, its decoder lands there
@@ -28,14 +29,7 @@ export interface TunedFixture extends Fixture {
 }
 
 const side = 32;
-const preprocess: Preprocess = {
-  width: side,
-  height: side,
-  colorOrder: 'rgb',
-  fit: 'cover',
-  mean: [127, 127, 127],
-  std: [128, 128, 128],
-};
+const preprocess = squarePictures(side);
 /** What the adapter adds. */
 export const brightness = 0.5;
 

@@ -41,11 +41,8 @@ const params = v.object({
  * @param pictures As for {@link createPixelsCodec}.
  */
 export function createAdaptedCodec(pictures: PictureCoder): CodecKind {
-  const { kind, version, createEncoder } = createAdaptedEncoder(pictures);
   return {
-    kind,
-    version,
-    createEncoder,
+    ...createAdaptedEncoder(pictures),
     createDecoder: (context) => createAdaptedDecoder(context, pictures),
   };
 }

@@ -13,7 +13,10 @@ export const builtinCodecs: readonly CodecKind[] = [
   tunedLearnedCodec,
 ];
 
-/** Their device's halves, which are all that a page loads. */
+/**
+ * Their device's halves, which are all that a page loads. Each is written out beside its codec: bundlers keep a codec that
+ * spreads its half, and the decoder with it.
+ */
 export const builtinEncoders: readonly EncoderKind[] = [
   rawEncoder,
   quantizedEncoder,

@@ -25,11 +25,8 @@ import {
  * ```
  */
 export function createPixelsCodec(pictures: PictureCoder): CodecKind {
-  const { kind, version, createEncoder } = createPixelsEncoder(pictures);
   return {
-    kind,
-    version,
-    createEncoder,
+    ...createPixelsEncoder(pictures),
     async createDecoder(context) {
       checkPaths(context);
       return createPictureDecoder(context, pictures);

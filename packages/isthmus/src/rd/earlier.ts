@@ -1,18 +1,14 @@
-import { type CodecEntry, IsthmusError, type Manifest, sha256Hex } from '@isthmus/core';
+import { IsthmusError, type Manifest, sha256Hex } from '@isthmus/core';
 import { z } from 'zod';
 import type { RdIdentity, RdPoint, RdResult, RdRun } from './result.js';
 
-/** What has to be the same for points of two runs to stand in one result. */
-export async function identifyRun(
-  manifest: Manifest,
-  names: readonly string[],
-  methods: readonly CodecEntry[],
-): Promise<RdIdentity> {
+/** What has to be the same for points of two runs to stand in one result; of all codecs of the bundle. */
+export async function identifyBundle(manifest: Manifest, names: readonly string[]): Promise<RdIdentity> {
   const digest = (value: unknown): Promise<string> =>
     sha256Hex(new TextEncoder().encode(JSON.stringify(value)));
   const files = [...manifest.shared, ...manifest.segments.map(({ file }) => file)];
   const codecs: Record<string, string> = {};
-  for (const { id, kind, version, paths, levels, files } of methods) {
+  for (const { id, kind, version, paths, levels, files } of manifest.codecs) {
     codecs[id] = await digest([kind, version, paths, levels, files.map(({ sha256 }) => sha256)]);
   }
   return {
@@ -37,9 +33,10 @@ export interface EarlierFile {
 
 interface Now {
   metric: RdResult['metric'];
+  /** Of the bundle, with all its codecs, and the pictures. */
   identity: RdIdentity;
-  /** Of all codecs of the bundle. */
-  bundle: RdIdentity['codecs'];
+  /** Ids of the codecs that are measured now. */
+  methods: readonly string[];
 }
 
 /**
@@ -62,7 +59,7 @@ export function takeOver(files: readonly EarlierFile[], now: Now): TakenOver {
 
 function takeFrom(
   { result: earlier, path }: EarlierFile,
-  { metric, identity, bundle }: Now,
+  { metric, identity, methods }: Now,
   taken: RdIdentity['codecs'],
 ): TakenOver {
   const refuse = (what: string): never => {
@@ -75,10 +72,8 @@ function takeFrom(
   if (earlier.identity.segments !== identity.segments)
     refuse('another model, or one that was split otherwise');
   if (earlier.identity.pictures !== identity.pictures) refuse('other pictures');
-  const kept = Object.keys(earlier.identity.codecs).filter(
-    (id) => !(id in identity.codecs) && !(id in taken),
-  );
-  const changed = kept.find((id) => bundle[id] !== earlier.identity.codecs[id]);
+  const kept = Object.keys(earlier.identity.codecs).filter((id) => !methods.includes(id) && !(id in taken));
+  const changed = kept.find((id) => identity.codecs[id] !== earlier.identity.codecs[id]);
   if (changed !== undefined) refuse(`a codec ${changed} that the bundle does not have, or not as it was`);
   const isKept = (id: string): boolean => kept.includes(id);
   return {

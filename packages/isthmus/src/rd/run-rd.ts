@@ -13,7 +13,7 @@ import {
 } from '@isthmus/core';
 import { createSharpCoder } from '@isthmus/runtime/pictures';
 import { compareMethods } from './bd-rates.js';
-import { type EarlierFile, identifyRun, takeOver } from './earlier.js';
+import { type EarlierFile, identifyBundle, takeOver } from './earlier.js';
 import type { FrameSet } from './frame-set.js';
 import { readBoxes, readLabels } from './ground-truth.js';
 import { publishedFor } from './literature.js';
@@ -73,12 +73,10 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
   const readFrame = createFrameReader(options.images, preprocess, manifest.cuts[0]!.tensors[0]!.name);
   const { readable, skipped, answers } = await answerUncompressed(options, names, readFrame, scorer);
   for (const { name, error } of skipped) note(`${name} is left out: ${error.message}`);
-  const identity = await identifyRun(manifest, readable, methods);
-  const all = await identifyRun(manifest, readable, manifest.codecs);
+  const identity = await identifyBundle(manifest, readable);
+  const ids = methods.map(({ id }) => id);
   // Before an hour of measuring, not after it.
-  const earlier = takeOver(options.earlier ?? [], {
-    ...{ metric: scorer.metric, identity, bundle: all.codecs },
-  });
+  const earlier = takeOver(options.earlier ?? [], { metric: scorer.metric, identity, methods: ids });
   const measured = await measurePoints({
     bundle,
     runtime,
@@ -95,7 +93,7 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
   const { top1, ap50 } = scorer.score(answers, answers, readable);
   const points = inOrder(manifest, [...earlier.points, ...measured.map(({ point }) => point)]);
   const run = {
-    methods: methods.map(({ id }) => id),
+    methods: ids,
     machine: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.version}, ${runtime.description}`,
     date: new Date().toISOString().slice(0, 10),
   };
@@ -108,7 +106,10 @@ export async function runRd(options: RdOptions): Promise<{ result: RdResult; fra
     points,
     bdRate: compareMethods(points, scorer.metric),
     published: manifest.task.kind === 'classification' ? publishedFor(labelClasses(manifest).numClasses) : [],
-    identity: { ...identity, codecs: { ...earlier.codecs, ...identity.codecs } },
+    identity: {
+      ...identity,
+      codecs: { ...earlier.codecs, ...Object.fromEntries(ids.map((id) => [id, identity.codecs[id] ?? ''])) },
+    },
     runs: methods.length === 0 ? earlier.runs : [...earlier.runs, run],
   };
   const trials = measured.map(({ frames }) => frames);
